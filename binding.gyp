@@ -1,0 +1,49 @@
+# Native targets. node-gyp builds them into build/Release; lib/native.ts finds them (prebuilt first).
+{
+  'variables': {
+    # A libkqueue (or this project's own emulation) to build the kqueue backend against on Linux.
+    'kqueue_include%': '',
+    'kqueue_library%': '',
+  },
+  'target_defaults': {
+    'include_dirs': ["<!(node -p \"require('node-addon-api').include_dir\")", 'native'],
+    'defines': [
+      'NAPI_VERSION=9',
+      'NODE_ADDON_API_DISABLE_CPP_EXCEPTIONS',
+      'NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS',
+    ],
+    'cflags': ['-fvisibility=hidden', '-Wall', '-Wextra', '-Werror', '-Wno-unused-parameter'],
+    'cflags_cc!': ['-std=gnu++17', '-fno-exceptions'],
+    'cflags_cc': ['-std=c++20', '-fno-exceptions', '-fno-rtti'],
+    'xcode_settings': {
+      'CLANG_CXX_LANGUAGE_STANDARD': 'c++20',
+      'GCC_ENABLE_CPP_EXCEPTIONS': 'NO',
+      'GCC_SYMBOLS_PRIVATE_EXTERN': 'YES',
+      'MACOSX_DEPLOYMENT_TARGET': '11.0',
+      'OTHER_CFLAGS': ['-Wall', '-Wextra', '-Werror', '-Wno-unused-parameter'],
+    },
+  },
+  'targets': [
+    {
+      'target_name': 'forkbeard',
+      'sources': [
+        'native/addon.cc',
+        'native/poller/poller.cc',
+        'native/poller/poll.cc',
+        'native/wakeup.cc',
+        'native/loop.cc',
+        'native/sys.cc',
+      ],
+      'conditions': [
+        ['OS=="linux"', { 'sources': ['native/poller/epoll.cc'] }],
+        ['OS in "mac freebsd openbsd netbsd"', { 'sources': ['native/poller/kqueue.cc'] }],
+        ['kqueue_include!=""', {
+          'sources': ['native/poller/kqueue.cc'],
+          'defines': ['FORKBEARD_KQUEUE'],
+          'include_dirs': ['<(kqueue_include)'],
+          'libraries': ['<(kqueue_library)'],
+        }],
+      ],
+    },
+  ],
+}

@@ -1,0 +1,120 @@
+/**
+ * Every error that forkbeard throws is made here, so that all messages of a kind stand together. Failed system calls
+ * look like Node's own (`code`, negative `errno`, `syscall`, and what it was about); misuse has a code of the form
+ * `ERR_FORKBEARD_…`. The bottom room of the house: it imports nothing from it.
+ */
+import { getSystemErrorMap, inspect } from 'node:util';
+
+const errnos: ReadonlyMap<number, [name: string, message: string]> = getSystemErrorMap();
+
+export interface SystemErrorDetails {
+  fd?: number;
+  pid?: number;
+  path?: string;
+  step?: string;
+}
+
+export interface SystemError extends Error, SystemErrorDetails {
+  code: string;
+  errno: number;
+  syscall: string;
+}
+
+/** The error of a system call that returned `errno` (negative, as Node has it). */
+export function systemError(errno: number, syscall: string, details: SystemErrorDetails = {}): SystemError {
+  const [code, message] = errnos.get(errno) ?? [`E${-errno}`, `unknown error ${-errno}`];
+  const where = details.path === undefined ? '' : ` '${details.path}'`;
+  const error = new Error(`${code}: ${message}, ${syscall}${where}`);
+  if (Error.captureStackTrace) Error.captureStackTrace(error, systemError);
+  return Object.assign(error, { code, errno, syscall, ...details }) as SystemError;
+}
+
+/** Returns `result`, or throws what the kernel said. */
+export function check(result: number, syscall: string, details?: SystemErrorDetails): number {
+  if (result < 0) throw systemError(result, syscall, details);
+  return result;
+}
+
+type ErrorClass = new (message: string, options?: ErrorOptions) => Error;
+
+function misuse(Class: ErrorClass, code: string, message: string, options?: ErrorOptions): Error & { code: string } {
+  const error = new Class(message, options);
+  return Object.assign(error, { code: `ERR_FORKBEARD_${code}` });
+}
+
+/** Wrong state or wrong moment: `ERR_FORKBEARD_<code>`. */
+export function stateError(code: string, message: string, options?: ErrorOptions): Error & { code: string } {
+  return misuse(Error, code, message, options);
+}
+
+export function invalidType(name: string, expected: string, received: unknown): Error {
+  return misuse(TypeError, 'INVALID_ARG_TYPE', `"${name}" must be ${expected}. Received ${inspect(received, { depth: 0 })}`);
+}
+
+export function invalidValue(name: string, expected: string, received: unknown): Error {
+  return misuse(TypeError, 'INVALID_ARG_VALUE', `"${name}" must be ${expected}. Received ${inspect(received, { depth: 0 })}`);
+}
+
+export function outOfRange(name: string, range: string, received: unknown): Error {
+  return misuse(RangeError, 'OUT_OF_RANGE', `"${name}" must be ${range}. Received ${inspect(received, { depth: 0 })}`);
+}
+
+// ---------------------------------------------------------------------------------- argument checks
+
+const MAX_INT32 = 0x7fff_ffff;
+
+export function checkInteger(value: unknown, name: string, min: number, max: number): asserts value is number {
+  if (typeof value !== 'number') throw invalidType(name, 'a number', value);
+  if (!Number.isInteger(value)) throw outOfRange(name, 'an integer', value);
+  if (value < min || value > max) throw outOfRange(name, `>= ${min} and <= ${max}`, value);
+}
+
+/** A descriptor number. Whether it is open is the kernel's to say. */
+export function checkFd(value: unknown, name = 'fd'): asserts value is number {
+  checkInteger(value, name, 0, MAX_INT32);
+}
+
+export function checkFunction(value: unknown, name: string): asserts value is (...args: never[]) => unknown {
+  if (typeof value !== 'function') throw invalidType(name, 'a function', value);
+}
+
+export function checkObject(value: unknown, name: string): asserts value is object {
+  if (typeof value !== 'object' || value === null) throw invalidType(name, 'an object', value);
+}
+
+export function checkBoolean(value: unknown, name: string): asserts value is boolean {
+  if (typeof value !== 'boolean') throw invalidType(name, 'a boolean', value);
+}
+
+/** Refuses names that are not known and suggests the nearest one that is. */
+export function checkKeys(value: object, known: readonly string[], what: string): void {
+  for (const key of Object.keys(value)) {
+    if (known.includes(key)) continue;
+    const near = nearest(key, known);
+    const hint = near === undefined ? '' : `; did you mean "${near}"?`;
+    throw misuse(TypeError, 'UNKNOWN_OPTION', `Unknown ${what} "${key}"${hint}`);
+  }
+}
+
+function nearest(word: string, candidates: readonly string[]): string | undefined {
+  let best: string | undefined;
+  let bestDistance = Math.max(2, Math.floor(word.length / 3)) + 1;
+  for (const candidate of candidates) {
+    const distance = editDistance(word.toLowerCase(), candidate.toLowerCase());
+    if (distance < bestDistance) [best, bestDistance] = [candidate, distance];
+  }
+  return best;
+}
+
+function editDistance(a: string, b: string): number {
+  let previous = Array.from({ length: b.length + 1 }, (_, index) => index);
+  for (let i = 1; i <= a.length; i++) {
+    const row = [i];
+    for (let j = 1; j <= b.length; j++) {
+      const substitution = (previous[j - 1] as number) + (a[i - 1] === b[j - 1] ? 0 : 1);
+      row[j] = Math.min((previous[j] as number) + 1, (row[j - 1] as number) + 1, substitution);
+    }
+    previous = row;
+  }
+  return previous[b.length] as number;
+}

@@ -1,0 +1,123 @@
+// Poller: the interface that all backends share. It knows descriptors, interests and one wake-up; it knows no
+// JavaScript, no timers beyond one alarm, and no policy. One file a backend: epoll.cc, kqueue.cc, poll.cc.
+//
+// An interest lives in a slot that the caller chose (small, dense numbers) and carries the caller's generation.
+// Events come back as {slot, generation, mask}. An event whose generation is not the slot's any more never leaves
+// Wait: it belonged to a descriptor that was closed here while another process keeps its file open (a "ghost"),
+// and makes the poller build its kernel object anew.
+//
+// All functions return 0 (or a count) or a negative errno. Only Wake may be called from other threads and from
+// signal handlers.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+namespace forkbeard {
+
+// What is asked for and reported. The same bits in both directions, and in lib/loop/poller.ts.
+enum Mask : uint32_t {
+  kRead = 1,
+  kWrite = 2,
+  kHangup = 4,     // HUP, RDHUP, EV_EOF
+  kError = 8,      // reported only
+  kInvalid = 16,   // reported only: the descriptor is not open any more
+  kEdge = 32,      // asked only
+  kExclusive = 64  // asked only: EPOLLEXCLUSIVE where there is one
+};
+
+struct Event {
+  uint32_t slot;
+  uint32_t generation;
+  uint32_t mask;
+};
+static_assert(sizeof(Event) == 12, "JavaScript reads a batch as triples of 32-bit numbers");
+
+enum class Backend { kEpoll, kKqueue, kPoll };
+
+class Poller {
+ public:
+  static constexpr int64_t kForever = -1;
+
+  // Backends that are compiled in, best first.
+  static std::span<const Backend> Available();
+  // Null and a negative errno when the kernel refuses.
+  static std::unique_ptr<Poller> Create(Backend backend, int* error);
+
+  virtual ~Poller() = default;
+  Poller(const Poller&) = delete;
+  Poller& operator=(const Poller&) = delete;
+
+  // The kernel object, -1 where there is none.
+  virtual int fd() const = 0;
+
+  // A descriptor that cannot be polled (regular file, directory) becomes an always-ready one.
+  int Add(uint32_t slot, uint32_t generation, int fd, uint32_t mask);
+  int Modify(uint32_t slot, uint32_t mask);
+  // Never fails: whatever the kernel says, the interest is gone.
+  void Remove(uint32_t slot);
+
+  // Waits `timeout` nanoseconds at most (kForever: no limit), never less unless something happened, and writes at most
+  // out.size() events. 0 when the time is over, or on a wake-up, an alarm or an interrupting signal.
+  int Wait(int64_t timeout, std::span<Event> out);
+
+  // Makes a Wait that runs now, or else the next one, return. Async-signal-safe.
+  virtual void Wake() = 0;
+
+  // Makes the kernel object readable (and Wait return) once, `after` nanoseconds from now; negative: never.
+  // For a loop that sleeps in somebody else's poll. One alarm a poller, the last call counts.
+  virtual int SetAlarm(int64_t after) = 0;
+  // The same at a wall-clock time (nanoseconds since 1970), and also whenever that clock is set. -ENOTSUP where
+  // the kernel cannot tell.
+  virtual int SetWallAlarm(int64_t at) = 0;
+
+  // New kernel objects, same interests: after a fork, and to shake off ghosts. `forked` says that the old ones belong
+  // to the parent as well. An interest that cannot be re-added is reported by the next Wait as kInvalid.
+  int Recreate(bool forked);
+
+  // True while there is something to report without waiting (always-ready descriptors, failed interests).
+  bool HasImmediate() const { return always_ready_ > 0 || !failed_.empty(); }
+
+ protected:
+  struct Interest {
+    enum class State : uint8_t { kFree, kKernel, kAlwaysReady, kFailed };
+    int fd = -1;
+    uint32_t generation = 0;
+    uint32_t mask = 0;
+    State state = State::kFree;
+  };
+
+  Poller() = default;
+
+  // The backend's part. Register: -EPERM makes the interest always ready. Update is told the old mask.
+  virtual int Register(uint32_t slot, const Interest& interest) = 0;
+  virtual int Update(uint32_t slot, const Interest& interest, uint32_t old_mask) = 0;
+  virtual void Unregister(uint32_t slot, const Interest& interest) = 0;
+  // Writes events of live interests (see Deliver) and returns how many, 0, or a negative errno (-EINTR included).
+  virtual int WaitKernel(int64_t timeout, std::span<Event> out) = 0;
+  virtual int RecreateKernel(bool forked) = 0;
+
+  // True and filled in when the event is for the slot's present interest; a ghost schedules a rebuild.
+  bool Deliver(uint32_t slot, uint32_t generation, uint32_t mask, Event* out);
+
+  std::vector<Interest> interests_;
+
+ private:
+  Interest* Find(uint32_t slot);
+  int Enter(uint32_t slot);
+  size_t ReportImmediate(std::span<Event> out);
+
+  std::vector<uint32_t> failed_;
+  size_t always_ready_ = 0;
+  uint32_t next_always_ready_ = 0;  // where the last batch stopped: fairness when they do not all fit
+  bool ghosts_ = false;
+};
+
+std::unique_ptr<Poller> CreateEpoll(int* error);
+std::unique_ptr<Poller> CreateKqueue(int* error);
+std::unique_ptr<Poller> CreatePoll(int* error);
+
+}  // namespace forkbeard
