@@ -22,11 +22,14 @@ namespace forkbeard {
 enum Mask : uint32_t {
   kRead = 1,
   kWrite = 2,
-  kHangup = 4,     // HUP, RDHUP, EV_EOF
-  kError = 8,      // reported only
-  kInvalid = 16,   // reported only: the descriptor is not open any more
-  kEdge = 32,      // asked only
-  kExclusive = 64  // asked only: EPOLLEXCLUSIVE where there is one
+  // Asked: tell when the peer closes. Reported: both directions are closed (HUP).
+  kHangup = 4,
+  // Asked alone: nothing but errors, which come unasked. Reported: ERR.
+  kError = 8,
+  kInvalid = 16,     // reported only: the descriptor is not open any more
+  kEdge = 32,        // asked only
+  kExclusive = 64,   // asked only: EPOLLEXCLUSIVE where there is one
+  kHalfClosed = 128  // reported only, when kHangup was asked: the peer sends no more (RDHUP, EV_EOF of the read side)
 };
 
 struct Event {
@@ -74,6 +77,11 @@ class Poller {
   // the kernel cannot tell.
   virtual int SetWallAlarm(int64_t at) = 0;
 
+  // For a backend without a kernel object (fd() < 0): calls ready(data) from a thread of its own when a Wait would
+  // return, then rests until RelayDone. -ENOTSUP elsewhere.
+  virtual int StartRelay(void (*ready)(void*), void* data);
+  virtual void RelayDone() {}
+
   // New kernel objects, same interests: after a fork, and to shake off ghosts. `forked` says that the old ones belong
   // to the parent as well. An interest that cannot be re-added is reported by the next Wait as kInvalid.
   int Recreate(bool forked);
@@ -83,7 +91,8 @@ class Poller {
 
  protected:
   struct Interest {
-    enum class State : uint8_t { kFree, kKernel, kAlwaysReady, kFailed };
+    // kTold: reported for the last time, waits for a Modify (an edge-triggered regular file, a failed interest).
+    enum class State : uint8_t { kFree, kKernel, kAlwaysReady, kFailed, kTold };
     int fd = -1;
     uint32_t generation = 0;
     uint32_t mask = 0;
@@ -97,6 +106,7 @@ class Poller {
   virtual int Update(uint32_t slot, const Interest& interest, uint32_t old_mask) = 0;
   virtual void Unregister(uint32_t slot, const Interest& interest) = 0;
   // Writes events of live interests (see Deliver) and returns how many, 0, or a negative errno (-EINTR included).
+  // `out` is never empty.
   virtual int WaitKernel(int64_t timeout, std::span<Event> out) = 0;
   virtual int RecreateKernel(bool forked) = 0;
 
@@ -108,6 +118,7 @@ class Poller {
  private:
   Interest* Find(uint32_t slot);
   int Enter(uint32_t slot);
+  void Leave(uint32_t slot);
   size_t ReportImmediate(std::span<Event> out);
 
   std::vector<uint32_t> failed_;

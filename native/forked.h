@@ -1,0 +1,12 @@
+// Tells a process that it is a forked child, whoever forked it and however, at the price of one memory read.
+#pragma once
+
+#include <cstdint>
+
+namespace forkbeard {
+
+// Starts at 1 and grows by one in each forked child on the way here. A kernel object that was made under another
+// generation belongs to the parent as well: it may be closed, but never edited or waited on.
+uint32_t ForkGeneration();
+
+}  // namespace forkbeard

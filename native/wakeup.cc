@@ -1,0 +1,90 @@
+#include "wakeup.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdint.h>
+#include <unistd.h>
+
+#if defined(__linux__)
+#include <sys/eventfd.h>
+#endif
+
+#include "pretend.h"
+
+namespace forkbeard {
+
+namespace {
+
+int SetFlags(int fd) {
+  if (fcntl(fd, F_SETFD, FD_CLOEXEC) < 0 || fcntl(fd, F_SETFL, O_NONBLOCK) < 0) return -errno;
+  return 0;
+}
+
+int OpenPipe(Fd* read, Fd* write) {
+  int ends[2];
+#if !defined(__APPLE__)
+  if (!PretendMissing("pipe2") && pipe2(ends, O_CLOEXEC | O_NONBLOCK) == 0) {
+    *read = Fd(ends[0]);
+    *write = Fd(ends[1]);
+    return 0;
+  }
+  if (!PretendMissing("pipe2") && errno != ENOSYS) return -errno;
+#endif
+  if (pipe(ends) < 0) return -errno;
+  *read = Fd(ends[0]);
+  *write = Fd(ends[1]);
+  int error = SetFlags(ends[0]);
+  return error < 0 ? error : SetFlags(ends[1]);
+}
+
+// dup2 keeps the number and replaces what is behind it in one step.
+int Replace(const Fd& old, const Fd& fresh) {
+#if defined(__linux__)
+  return dup3(fresh.get(), old.get(), O_CLOEXEC) < 0 ? -errno : 0;
+#else
+  if (dup2(fresh.get(), old.get()) < 0) return -errno;
+  return fcntl(old.get(), F_SETFD, FD_CLOEXEC) < 0 ? -errno : 0;
+#endif
+}
+
+}  // namespace
+
+int Wakeup::Open() {
+#if defined(__linux__)
+  if (!PretendMissing("eventfd")) {
+    int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (fd >= 0) {
+      read_ = Fd(fd);
+      return 0;
+    }
+    if (errno != ENOSYS) return -errno;
+  }
+#endif
+  return OpenPipe(&read_, &write_);
+}
+
+int Wakeup::Reopen() {
+  Wakeup fresh;
+  int error = fresh.Open();
+  if (error < 0) return error;
+  error = Replace(read_, fresh.read_);
+  if (error == 0 && write_) error = Replace(write_, fresh.write_);
+  return error;
+}
+
+void Wakeup::Signal() const {
+  int saved = errno;
+  uint64_t one = 1;
+  // A full pipe or counter means that a wake-up is pending already.
+  ssize_t written = ::write(write_ ? write_.get() : read_.get(), &one, write_ ? 1 : sizeof one);
+  (void)written;
+  errno = saved;
+}
+
+void Wakeup::Drain() const {
+  uint64_t buffer[16];
+  while (::read(read_.get(), buffer, write_ ? sizeof buffer : sizeof buffer[0]) == static_cast<ssize_t>(sizeof buffer)) {
+  }
+}
+
+}  // namespace forkbeard
