@@ -4,8 +4,16 @@
     # A libkqueue (or this project's own emulation) to build the kqueue backend against on Linux.
     'kqueue_include%': '',
     'kqueue_library%': '',
+    # The package brings its binaries along and has no install script. Package managers that start node-gyp all the
+    # same (they see this file and do not know "gypfile") must find nothing to do, or a machine without a compiler
+    # could not install it. Our own scripts pass true.
+    'build_from_source%': 'false',
+    'prebuilt%': '<!(node -e "import(\'./dist/native.js\').then((native) => native.prebuilt()).then(console.log, () => console.log(false))")',
   },
   'target_defaults': {
+    'conditions': [
+      ['build_from_source!="true" and prebuilt=="true"', { 'type': 'none', 'sources/': [['exclude', '.*']] }],
+    ],
     'include_dirs': ["<!(node -p \"require('node-addon-api').include_dir\")", 'native'],
     'defines': [
       'NAPI_VERSION=9',

@@ -1,13 +1,17 @@
 /**
  * Finds and loads the native addon: a prebuilt binary of the package first, then a local build. Each concern types
- * its own part of what is loaded (`addon<LoopAddon>().loop`); nobody else touches the binary.
+ * its own part of what is loaded (`addon<LoopAddon>().loop`); nobody else touches the binary. Its errors say what to
+ * do about it, because this is the first line of the package that can fail on a machine.
  */
+import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { dirname, join } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { stateError } from './sys/errors.ts';
 
 const require = createRequire(import.meta.url);
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
+const platforms = ['linux', 'darwin', 'freebsd', 'openbsd', 'netbsd'];
 
 type Bindings = (options: { bindings: string; module_root: string; try: string[][] }) => unknown;
 
@@ -24,21 +28,63 @@ function libc(): 'glibc' | 'musl' | undefined {
   return header.glibcVersionRuntime ? 'glibc' : 'musl';
 }
 
-function load(name: string): unknown {
-  const override = process.env['FORKBEARD_NATIVE'];
-  if (override !== undefined && override !== '') return require(join(override, `${name}.node`));
+function prebuiltPath(name: string): string[] {
   const tag = libc();
   const file = tag === undefined ? `${name}.node` : `${name}.${tag}.node`;
-  const bindings = require('bindings') as Bindings;
-  return bindings({
-    bindings: `${name}.node`,
-    module_root: root,
-    try: [
-      ['module_root', 'prebuilds', `${process.platform}-${process.arch}`, file],
-      ['module_root', 'build', 'Release', 'bindings'],
-      ['module_root', 'build', 'Debug', 'bindings'],
-    ],
-  });
+  return ['prebuilds', `${process.platform}-${process.arch}`, file];
+}
+
+/** Whether the package holds a binary for this platform, architecture and libc (asked by binding.gyp). */
+export function prebuilt(): boolean {
+  return existsSync(join(root, ...prebuiltPath('forkbeard')));
+}
+
+function load(name: string): unknown {
+  if (!platforms.includes(process.platform)) {
+    throw stateError(
+      'UNSUPPORTED_PLATFORM',
+      `forkbeard runs on Linux, macOS and the BSDs; ${process.platform} has none of the system calls it is made of`,
+    );
+  }
+  try {
+    // Set to the folder of another build (a sanitizer's, an emulated backend's): that one and nothing else is loaded.
+    const override = process.env['FORKBEARD_NATIVE'];
+    if (override !== undefined && override !== '') return require(resolve(override, `${name}.node`));
+    const bindings = require('bindings') as Bindings;
+    return bindings({
+      bindings: `${name}.node`,
+      module_root: root,
+      try: [
+        ['module_root', ...prebuiltPath(name)],
+        ['module_root', 'build', 'Release', 'bindings'],
+        ['module_root', 'build', 'Debug', 'bindings'],
+      ],
+    });
+  } catch (error) {
+    throw explained(error);
+  }
+}
+
+function explained(cause: unknown): unknown {
+  if (!(cause instanceof Error)) return cause;
+  const { code } = cause as NodeJS.ErrnoException;
+  if (code === 'ERR_DLOPEN_DISABLED') {
+    return stateError(
+      'ADDONS_DISABLED',
+      'This process may not load native addons, and forkbeard is one: with the permission model, start node with --allow-addons; otherwise without --no-addons',
+      { cause },
+    );
+  }
+  if (code === 'MODULE_NOT_FOUND' || /^Could not locate the bindings file/.test(cause.message)) {
+    const { platform, arch } = process;
+    const system = [platform, arch, libc()].filter((part) => part !== undefined).join('-');
+    return stateError(
+      'NO_BINARY',
+      `forkbeard has no binary for ${system}. Build one with Python, make and a C++20 compiler: cd ${root} && npx node-gyp rebuild`,
+      { cause },
+    );
+  }
+  return cause;
 }
 
 let loaded: unknown;
