@@ -24,25 +24,10 @@ export const root = join(dirname(fileURLToPath(import.meta.url)), '..');
  * @param {Record<string, string>} [options.env] on top of this process's environment (CXX, CXXFLAGS, LDFLAGS …)
  * @returns {string} the folder that holds the built files
  */
-export function buildNative({ out, clean = false, args = [], nodedir, env = {} } = {}) {
-  const place = out === undefined ? root : workTree(resolve(root, out));
-  const nodeGyp = createRequire(import.meta.url).resolve('node-gyp/bin/node-gyp.js');
-  const headers = nodedir ?? ownHeaders();
-  const { status } = spawnSync(
-    process.execPath,
-    [
-      nodeGyp,
-      ...(clean ? ['clean'] : []),
-      ...['configure', 'build', `--jobs=${process.env.JOBS ?? 'max'}`, '--build_from_source=true', ...args],
-    ],
-    {
-      cwd: place,
-      stdio: 'inherit',
-      // node-gyp lets npm_config_* win over its arguments, and npm may have set this one.
-      env: { ...process.env, ...env, ...(headers === undefined ? {} : { npm_config_nodedir: headers }) },
-    },
-  );
-  if (status !== 0) throw new Error(`node-gyp ended with status ${status}`);
+export function buildNative({ out, clean = false, args = [], nodedir, env } = {}) {
+  const place = sourceTree(out);
+  const commands = clean ? ['clean', 'configure', 'build'] : ['configure', 'build'];
+  nodeGyp(place, [...commands, `--jobs=${process.env.JOBS ?? 'max'}`, ...args], { nodedir, env });
   const built = join(place, 'build', args.includes('--debug') ? 'Debug' : 'Release');
   if (out === undefined) return built;
   const target = resolve(root, out);
@@ -52,6 +37,35 @@ export function buildNative({ out, clean = false, args = [], nodedir, env = {} }
     renameSync(join(target, `${name}.new`), join(target, name));
   }
   return target;
+}
+
+/** Runs node-gyp in a source tree (see `sourceTree`); throws when it fails. */
+export function nodeGyp(tree, args, { nodedir = ownHeaders(), env = {} } = {}) {
+  const program = createRequire(import.meta.url).resolve('node-gyp/bin/node-gyp.js');
+  // node-gyp lets npm_config_* win over its arguments, and npm may have set this one.
+  const headers = nodedir === undefined ? {} : { npm_config_nodedir: nodedir };
+  const { status } = spawnSync(process.execPath, [program, '--build_from_source=true', ...args], {
+    cwd: tree,
+    stdio: 'inherit',
+    env: { ...process.env, ...env, ...headers },
+  });
+  if (status !== 0) throw new Error(`node-gyp ended with status ${status}`);
+}
+
+/**
+ * Where to run node-gyp for a variant. It always builds in ./build, so a variant gets a folder of its own, whose
+ * entries are links to the real tree.
+ */
+export function sourceTree(out) {
+  if (out === undefined) return root;
+  const place = join(resolve(root, out), 'tree');
+  mkdirSync(place, { recursive: true });
+  for (const name of ['binding.gyp', 'package.json', 'native', 'test', 'scripts', 'node_modules']) {
+    const link = join(place, name);
+    if (existsSync(join(root, name)) && !existsSync(link))
+      symlinkSync(relative(place, join(root, name)), link);
+  }
+  return place;
 }
 
 /** The addons and programs in node-gyp's output folder (what lies beside them are objects and archives). */
@@ -67,18 +81,6 @@ function ownHeaders() {
   const prefix = join(dirname(process.execPath), '..');
   if (existsSync(join(prefix, 'include/node/node_api.h'))) return prefix;
   return process.env.npm_config_nodedir;
-}
-
-// node-gyp always builds in ./build. A variant therefore gets a folder whose entries are links to the real tree.
-function workTree(out) {
-  const place = join(out, 'tree');
-  mkdirSync(place, { recursive: true });
-  for (const name of ['binding.gyp', 'package.json', 'native', 'test', 'scripts', 'node_modules']) {
-    const link = join(place, name);
-    if (existsSync(join(root, name)) && !existsSync(link))
-      symlinkSync(relative(place, join(root, name)), link);
-  }
-  return place;
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
