@@ -36,15 +36,18 @@
       'target_name': 'forkbeard',
       'sources': [
         'native/addon.cc',
-        'native/poller/poller.cc',
-        'native/poller/poll.cc',
         'native/wakeup.cc',
-        'native/loop.cc',
+        'native/pretend.cc',
+        'native/descriptors.cc',
         'native/sys.cc',
+        'native/sys/address.cc',
+        'native/sys/descriptors.cc',
+        'native/sys/options.cc',
+        'native/sys/process.cc',
+        'native/sys/sockets.cc',
+        'native/sys/transfer.cc',
       ],
       'conditions': [
-        ['OS=="linux"', { 'sources': ['native/poller/epoll.cc'] }],
-        ['OS in "mac freebsd openbsd netbsd"', { 'sources': ['native/poller/kqueue.cc'] }],
         ['kqueue_include!=""', {
           'sources': ['native/poller/kqueue.cc'],
           'defines': ['FORKBEARD_KQUEUE'],

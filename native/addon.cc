@@ -1,7 +1,6 @@
 // What JavaScript sees of the native floor: one object a concern, and nothing else.
 #include <node_api.h>
 
-#include "loop.h"
 #include "sys.h"
 
 namespace {
@@ -14,7 +13,6 @@ void Export(napi_env env, napi_value exports, const char* name, napi_value (*mak
 }  // namespace
 
 NAPI_MODULE_INIT(/* napi_env env, napi_value exports */) {
-  Export(env, exports, "loop", forkbeard::MakeLoopExports);
   Export(env, exports, "sys", forkbeard::MakeSysExports);
   return exports;
 }

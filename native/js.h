@@ -15,18 +15,18 @@ template <size_t N>
 class Call {
  public:
   Call(napi_env environment, napi_callback_info info) : env(environment) {
-    size_t count = N;
     napi_get_cb_info(env, info, &count, args_, &self, &data);
   }
   napi_value operator[](size_t index) const { return args_[index]; }
 
+  // A whole number; a fraction is none.
   bool Int(size_t index, int32_t* out) const {
     double value;
     if (!Number(index, &value)) return false;
     // NaN fails the comparison as well.
     if (!(value >= INT32_MIN && value <= INT32_MAX)) return false;
     *out = static_cast<int32_t>(value);
-    return true;
+    return *out == value;
   }
   bool Uint(size_t index, uint32_t* out) const {
     double value;
@@ -36,6 +36,10 @@ class Call {
   }
   bool Number(size_t index, double* out) const {
     return napi_get_value_double(env, args_[index], out) == napi_ok;
+  }
+  bool Undefined(size_t index) const {
+    napi_valuetype type;
+    return napi_typeof(env, args_[index], &type) == napi_ok && type == napi_undefined;
   }
   bool Bool(size_t index, bool* out) const { return napi_get_value_bool(env, args_[index], out) == napi_ok; }
   // The bytes of a typed array (Buffer included). They stay where they are as long as JavaScript holds the array.
@@ -51,7 +55,21 @@ class Call {
     return true;
   }
 
+  // An Int32Array of at least `count` elements: where a call with several results writes them.
+  bool Ints(size_t index, size_t count, std::span<int32_t>* out) const {
+    napi_typedarray_type type;
+    size_t length;
+    void* data;
+    if (napi_get_typedarray_info(env, args_[index], &type, &length, &data, nullptr, nullptr) != napi_ok ||
+        type != napi_int32_array || length < count) {
+      return false;
+    }
+    *out = {static_cast<int32_t*>(data), length};
+    return true;
+  }
+
   napi_env env;
+  size_t count = N;  // as many as the caller gave, which may be more than N
   napi_value self = nullptr;
   void* data = nullptr;
 

@@ -11,6 +11,8 @@ export interface SystemErrorDetails {
   fd?: number;
   pid?: number;
   path?: string;
+  address?: string;
+  port?: number;
   step?: string;
 }
 
@@ -23,7 +25,9 @@ export interface SystemError extends Error, SystemErrorDetails {
 /** The error of a system call that returned `errno` (negative, as Node has it). */
 export function systemError(errno: number, syscall: string, details: SystemErrorDetails = {}): SystemError {
   const [code, message] = errnos.get(errno) ?? [`E${-errno}`, `unknown error ${-errno}`];
-  const where = details.path === undefined ? '' : ` '${details.path}'`;
+  let where = details.path === undefined ? '' : ` '${details.path}'`;
+  if (details.address !== undefined)
+    where = ` ${details.address}${details.port === undefined ? '' : `:${details.port}`}`;
   const error = new Error(`${code}: ${message}, ${syscall}${where}`);
   if (Error.captureStackTrace) Error.captureStackTrace(error, systemError);
   return Object.assign(error, { code, errno, syscall, ...details }) as SystemError;
@@ -37,7 +41,12 @@ export function check(result: number, syscall: string, details?: SystemErrorDeta
 
 type ErrorClass = new (message: string, options?: ErrorOptions) => Error;
 
-function misuse(Class: ErrorClass, code: string, message: string, options?: ErrorOptions): Error & { code: string } {
+function misuse(
+  Class: ErrorClass,
+  code: string,
+  message: string,
+  options?: ErrorOptions,
+): Error & { code: string } {
   const error = new Class(message, options);
   return Object.assign(error, { code: `ERR_FORKBEARD_${code}` });
 }
@@ -48,22 +57,51 @@ export function stateError(code: string, message: string, options?: ErrorOptions
 }
 
 export function invalidType(name: string, expected: string, received: unknown): Error {
-  return misuse(TypeError, 'INVALID_ARG_TYPE', `"${name}" must be ${expected}. Received ${inspect(received, { depth: 0 })}`);
+  return misuse(
+    TypeError,
+    'INVALID_ARG_TYPE',
+    `"${name}" must be ${expected}. Received ${inspect(received, { depth: 0 })}`,
+  );
 }
 
 export function invalidValue(name: string, expected: string, received: unknown): Error {
-  return misuse(TypeError, 'INVALID_ARG_VALUE', `"${name}" must be ${expected}. Received ${inspect(received, { depth: 0 })}`);
+  return misuse(
+    TypeError,
+    'INVALID_ARG_VALUE',
+    `"${name}" must be ${expected}. Received ${inspect(received, { depth: 0 })}`,
+  );
 }
 
 export function outOfRange(name: string, range: string, received: unknown): Error {
-  return misuse(RangeError, 'OUT_OF_RANGE', `"${name}" must be ${range}. Received ${inspect(received, { depth: 0 })}`);
+  return misuse(
+    RangeError,
+    'OUT_OF_RANGE',
+    `"${name}" must be ${range}. Received ${inspect(received, { depth: 0 })}`,
+  );
+}
+
+/** A signal that this platform does not have; `near` is the name that was perhaps meant. */
+export function unknownSignal(signal: string | number, near?: string): Error {
+  const hint = near === undefined ? '' : `; did you mean '${near}'?`;
+  return misuse(TypeError, 'UNKNOWN_SIGNAL', `Unknown signal ${inspect(signal)}${hint}`);
+}
+
+export function unknownName(what: string, name: string, known: readonly string[]): Error {
+  const near = nearest(name, known);
+  const hint = near === undefined ? '' : `; did you mean "${near}"?`;
+  return misuse(TypeError, 'UNKNOWN_OPTION', `Unknown ${what} "${name}"${hint}`);
 }
 
 // ---------------------------------------------------------------------------------- argument checks
 
 const MAX_INT32 = 0x7fff_ffff;
 
-export function checkInteger(value: unknown, name: string, min: number, max: number): asserts value is number {
+export function checkInteger(
+  value: unknown,
+  name: string,
+  min: number,
+  max: number,
+): asserts value is number {
   if (typeof value !== 'number') throw invalidType(name, 'a number', value);
   if (!Number.isInteger(value)) throw outOfRange(name, 'an integer', value);
   if (value < min || value > max) throw outOfRange(name, `>= ${min} and <= ${max}`, value);
@@ -89,14 +127,12 @@ export function checkBoolean(value: unknown, name: string): asserts value is boo
 /** Refuses names that are not known and suggests the nearest one that is. */
 export function checkKeys(value: object, known: readonly string[], what: string): void {
   for (const key of Object.keys(value)) {
-    if (known.includes(key)) continue;
-    const near = nearest(key, known);
-    const hint = near === undefined ? '' : `; did you mean "${near}"?`;
-    throw misuse(TypeError, 'UNKNOWN_OPTION', `Unknown ${what} "${key}"${hint}`);
+    if (!known.includes(key)) throw unknownName(what, key, known);
   }
 }
 
-function nearest(word: string, candidates: readonly string[]): string | undefined {
+/** The candidate that a misspelt word was perhaps meant to be. */
+export function nearest(word: string, candidates: readonly string[]): string | undefined {
   let best: string | undefined;
   let bestDistance = Math.max(2, Math.floor(word.length / 3)) + 1;
   for (const candidate of candidates) {

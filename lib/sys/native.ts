@@ -1,0 +1,60 @@
+/**
+ * What the native floor gives to this room. Its functions return a result or a negative errno, and undefined when an
+ * argument is of a wrong type or out of range: they may be called with anything. Only the data path makes use of that
+ * (`Result`); the callers of the others check the arguments before.
+ */
+import { addon } from '../native.ts';
+
+export type Result = number | undefined;
+
+export interface SysAddon {
+  read(fd: number, buffer: Uint8Array, offset?: number, length?: number): Result;
+  write(fd: number, buffer: Uint8Array, offset?: number, length?: number): Result;
+  recv(fd: number, buffer: Uint8Array, offset?: number, length?: number): Result;
+  send(fd: number, buffer: Uint8Array, offset?: number, length?: number): Result;
+  /** The sender's host or path; `out` becomes [bytes, port or -1]. */
+  recvFrom(fd: number, buffer: Uint8Array, out: Int32Array): Result | string;
+  sendTo(fd: number, buffer: Uint8Array, host: string, port: number): Result;
+  sendTo(fd: number, buffer: Uint8Array, path: string): Result;
+
+  socket(family: number, type: number): number;
+  socketpair(type: number, out: Int32Array): number;
+  accept(fd: number): Result;
+  connect(fd: number, host: string, port: number): Result;
+  connect(fd: number, path: string): Result;
+  bind(fd: number, host: string, port: number): Result;
+  bind(fd: number, path: string): Result;
+  listen(fd: number, backlog: number): number;
+  shutdown(fd: number, how: number): number;
+  /** The host or path; `out[1]` becomes the port or -1. */
+  localAddress(fd: number, out: Int32Array): number | string;
+  peerAddress(fd: number, out: Int32Array): number | string;
+
+  pipe(out: Int32Array): number;
+  close(fd: number): number;
+  dup(fd: number, atLeast: number): number;
+  setNonBlocking(fd: number, on: boolean): number;
+  setCloseOnExec(fd: number, on: boolean): number;
+
+  /** Names of this platform's socket options; they are called by their index. */
+  readonly socketOptions: readonly string[];
+  setSocketOption(fd: number, option: number, value: number): number;
+  /** The value in `out[0]`. */
+  getSocketOption(fd: number, option: number, out: Int32Array): number;
+
+  kill(pid: number, signal: number): number;
+  exit(code: number): undefined;
+
+  readonly AF_INET: number;
+  readonly AF_INET6: number;
+  readonly AF_UNIX: number;
+  readonly SOCK_STREAM: number;
+  readonly SOCK_DGRAM: number;
+  readonly SOCK_SEQPACKET: number;
+  /** Bytes of the longest unix path; one less for a name in the file system. */
+  readonly maxPath: number;
+  readonly SIGRTMIN?: number;
+  readonly SIGRTMAX?: number;
+}
+
+export const native: SysAddon = addon<{ sys: SysAddon }>().sys;
