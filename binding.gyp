@@ -36,9 +36,13 @@
       'target_name': 'forkbeard',
       'sources': [
         'native/addon.cc',
+        'native/poller/poller.cc',
+        'native/poller/poll.cc',
         'native/wakeup.cc',
         'native/pretend.cc',
         'native/descriptors.cc',
+        'native/forked.cc',
+        'native/loop.cc',
         'native/sys.cc',
         'native/sys/address.cc',
         'native/sys/descriptors.cc',
@@ -48,6 +52,8 @@
         'native/sys/transfer.cc',
       ],
       'conditions': [
+        ['OS=="linux"', { 'sources': ['native/poller/epoll.cc'] }],
+        ['OS in "mac freebsd openbsd netbsd"', { 'sources': ['native/poller/kqueue.cc'] }],
         ['kqueue_include!=""', {
           'sources': ['native/poller/kqueue.cc'],
           'defines': ['FORKBEARD_KQUEUE'],

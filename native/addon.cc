@@ -1,6 +1,9 @@
 // What JavaScript sees of the native floor: one object a concern, and nothing else.
+#include "addon.h"
+
 #include <node_api.h>
 
+#include "loop.h"
 #include "sys.h"
 
 namespace {
@@ -13,6 +16,10 @@ void Export(napi_env env, napi_value exports, const char* name, napi_value (*mak
 }  // namespace
 
 NAPI_MODULE_INIT(/* napi_env env, napi_value exports */) {
+  auto* addon = new forkbeard::Addon;
+  napi_set_instance_data(
+      env, addon, [](napi_env, void* data, void*) { delete static_cast<forkbeard::Addon*>(data); }, nullptr);
+  Export(env, exports, "loop", forkbeard::MakeLoopExports);
   Export(env, exports, "sys", forkbeard::MakeSysExports);
   return exports;
 }

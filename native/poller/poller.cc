@@ -179,6 +179,7 @@ int Poller::StartRelay(void (*)(void*), void*) { return -ENOTSUP; }
 int Poller::Recreate(bool forked) {
   int error = RecreateKernel(forked);
   if (error < 0) return error;
+  incarnation_++;
   ghosts_ = false;
   for (uint32_t slot = 0; slot < interests_.size(); slot++) {
     Interest& interest = interests_[slot];

@@ -85,6 +85,8 @@ class Poller {
   // New kernel objects, same interests: after a fork, and to shake off ghosts. `forked` says that the old ones belong
   // to the parent as well. An interest that cannot be re-added is reported by the next Wait as kInvalid.
   int Recreate(bool forked);
+  // Grows with every Recreate, also with those that Wait does against ghosts: fd() is another object then.
+  uint32_t incarnation() const { return incarnation_; }
 
   // True while there is something to report without waiting (always-ready descriptors, failed interests).
   bool HasImmediate() const { return always_ready_ > 0 || !failed_.empty(); }
@@ -125,6 +127,7 @@ class Poller {
   size_t always_ready_ = 0;
   uint32_t next_always_ready_ = 0;  // where the last batch stopped: fairness when they do not all fit
   bool ghosts_ = false;
+  uint32_t incarnation_ = 0;
 };
 
 std::unique_ptr<Poller> CreateEpoll(int* error);

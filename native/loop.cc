@@ -1,0 +1,558 @@
+#include "loop.h"
+
+#include <errno.h>
+#include <sys/socket.h>
+#include <uv.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <memory>
+
+#include "addon.h"
+#include "forked.h"
+#include "js.h"
+#include "poller/poller.h"
+
+namespace forkbeard {
+
+namespace {
+
+constexpr napi_type_tag kLoopTag = {0x9d1f7c4e52a84b06, 0xb3e8610f2c7d94a5};
+constexpr double kNanosPerMilli = 1e6;
+
+constexpr struct {
+  const char* name;
+  Backend backend;
+} kBackendNames[] = {{"epoll", Backend::kEpoll}, {"kqueue", Backend::kKqueue}, {"poll", Backend::kPoll}};
+
+// Milliseconds to nanoseconds, rounded up: a wait never ends early. Anything that is no reasonable number of
+// milliseconds (Infinity, and what does not fit) waits for ever.
+int64_t ToNanos(double millis) {
+  if (!(millis < 9e12)) return Poller::kForever;
+  return millis <= 0 ? 0 : static_cast<int64_t>(std::ceil(millis * kNanosPerMilli));
+}
+
+// The handles on Node's loop. They outlive their LoopHandle until libuv has closed them.
+class Drive {
+ public:
+  // Calls turn(owner) whenever the poller has something, or on every turn of Node's loop while it spins.
+  Drive(LoopHandle* owner, void (*turn)(LoopHandle*)) : owner_(owner), turn_(turn) {}
+
+  int Start(napi_env env, Poller* poller);
+  // Watches the poller's kernel object, which may be another one than before.
+  int Watch(Poller* poller);
+  void Unwatch();
+  void SetRef(bool ref);
+  void SetSpin(bool spin);
+  // Closes the handles; the object deletes itself when libuv is through with them.
+  void Close();
+
+ private:
+  ~Drive() = default;
+
+  template <class Handle>
+  void CloseHandle(Handle* handle) {
+    handle->data = this;
+    uv_close(reinterpret_cast<uv_handle_t*>(handle), [](uv_handle_t* closed) {
+      auto* self = static_cast<Drive*>(closed->data);
+      delete reinterpret_cast<Handle*>(closed);
+      self->HandleClosed();
+    });
+  }
+  void HandleClosed() {
+    if (--open_ > 0 || !closing_) return;
+    if (hook_ != nullptr) napi_remove_async_cleanup_hook(hook_);
+    delete this;
+  }
+  void Turn() {
+    turned_ = true;
+    if (owner_ != nullptr) turn_(owner_);
+  }
+
+  LoopHandle* owner_;
+  void (*const turn_)(LoopHandle*);
+  uv_loop_t* loop_ = nullptr;
+  uv_poll_t* poll_ = nullptr;    // on the poller's kernel object
+  uv_async_t* relay_ = nullptr;  // instead, where the poller has none
+  uv_idle_t* idle_ = nullptr;    // active: Node's loop does not sleep
+  uv_check_t* check_ = nullptr;
+  napi_async_cleanup_hook_handle hook_ = nullptr;
+  int open_ = 0;
+  bool ref_ = false;
+  bool spin_ = false;
+  bool turned_ = false;  // in this turn of Node's loop
+  bool closing_ = false;
+};
+
+}  // namespace
+
+class LoopHandle {
+ public:
+  static LoopHandle* From(napi_env env, napi_value value) {
+    bool ours = false;
+    void* handle = nullptr;
+    if (napi_check_object_type_tag(env, value, &kLoopTag, &ours) != napi_ok || !ours) return nullptr;
+    napi_get_value_external(env, value, &handle);
+    return static_cast<LoopHandle*>(handle);
+  }
+
+  LoopHandle(napi_env env, std::unique_ptr<Poller> poller) : env_(env), poller_(std::move(poller)) {
+    Addon::Of(env)->loops.push_back(this);
+  }
+  ~LoopHandle() {
+    Close();
+    for (napi_ref ref : {state_ref_, batch_ref_, turn_ref_}) {
+      if (ref != nullptr) napi_delete_reference(env_, ref);
+    }
+    if (Addon* addon = Addon::Of(env_)) std::erase(addon->loops, this);
+  }
+
+  Poller* poller() { return poller_.get(); }
+  bool closed() const { return poller_ == nullptr; }
+
+  // Shared with JavaScript: state[0] is not zero in a forked child.
+  void SetState(napi_value array, std::span<int32_t> state) {
+    napi_create_reference(env_, array, 1, &state_ref_);
+    state_ = state;
+  }
+  void SetBatch(napi_value array, std::span<Event> batch) {
+    if (batch_ref_ != nullptr) napi_delete_reference(env_, batch_ref_);
+    napi_create_reference(env_, array, 1, &batch_ref_);
+    batch_ = batch;
+  }
+
+  // -ESTALE in a forked child: the kernel objects are the parent's.
+  int Usable() {
+    if (poller_ == nullptr) return -EBADF;
+    if (ForkGeneration() == generation_) return 0;
+    Forked();
+    return -ESTALE;
+  }
+  void Forked() {
+    if (state_[0] != 0) return;
+    state_[0] = 1;
+    if (drive_ != nullptr) {
+      drive_->Unwatch();
+      drive_->SetSpin(false);
+      drive_->SetRef(false);
+    }
+    SetHold(false);
+  }
+  int Recreate() {
+    if (poller_ == nullptr) return -EBADF;
+    uint32_t generation = ForkGeneration();
+    int error = poller_->Recreate(generation != generation_);
+    if (error < 0) return error;
+    generation_ = generation;
+    state_[0] = 0;
+    if (drive_ == nullptr) return 0;
+    UpdateSpin();
+    return Rewatch();
+  }
+
+  int Wait(int64_t timeout) {
+    int count = poller_->Wait(timeout, batch_);
+    if (drive_ != nullptr) {
+      UpdateSpin();
+      if (poller_->incarnation() != watched_) Rewatch();
+    }
+    return count;
+  }
+
+  int StartDrive(napi_value turn) {
+    if (drive_ != nullptr) return 0;
+    napi_value name, resource;
+    napi_create_string_utf8(env_, "FORKBEARD_LOOP", NAPI_AUTO_LENGTH, &name);
+    napi_create_object(env_, &resource);
+    if (napi_async_init(env_, resource, name, &async_context_) != napi_ok) return -ENOMEM;
+    napi_create_reference(env_, turn, 0, &turn_ref_);
+    drive_ = new Drive(this, [](LoopHandle* self) { self->Turn(); });
+    watched_ = poller_->incarnation();
+    int error = drive_->Start(env_, poller_.get());
+    if (error < 0) {
+      drive_->Close();
+      drive_ = nullptr;
+    } else {
+      UpdateSpin();
+    }
+    return error;
+  }
+  // Whether Node's loop lives as long as this one does.
+  void SetRef(bool ref) {
+    if (drive_ != nullptr) drive_->SetRef(ref);
+  }
+  // Whether the JavaScript side must live on, though nobody but the kernel refers to it.
+  void SetHold(bool hold) {
+    if (turn_ref_ == nullptr || hold == held_) return;
+    held_ = hold;
+    if (hold) {
+      napi_reference_ref(env_, turn_ref_, nullptr);
+    } else {
+      napi_reference_unref(env_, turn_ref_, nullptr);
+    }
+  }
+  // Whether JavaScript has work that does not wait.
+  void SetPending(bool pending) {
+    pending_ = pending;
+    UpdateSpin();
+  }
+  void UpdateSpin() {
+    if (drive_ != nullptr && poller_ != nullptr) {
+      drive_->SetSpin(state_[0] == 0 && (pending_ || poller_->HasImmediate()));
+    }
+  }
+
+  void Close() {
+    if (drive_ != nullptr) {
+      drive_->Close();
+      drive_ = nullptr;
+    }
+    SetHold(false);
+    if (async_context_ != nullptr) {
+      napi_async_destroy(env_, async_context_);
+      async_context_ = nullptr;
+    }
+    poller_.reset();
+  }
+
+ private:
+  int Rewatch() {
+    watched_ = poller_->incarnation();
+    drive_->Unwatch();
+    return drive_->Watch(poller_.get());
+  }
+
+  // From Node's loop: fetch what is ready and hand over the whole batch in one call.
+  void Turn() {
+    if (Usable() < 0) return;
+    int count = Wait(0);
+    napi_handle_scope scope;
+    if (napi_open_handle_scope(env_, &scope) != napi_ok) return;
+    napi_value turn = nullptr, global, argument;
+    napi_get_reference_value(env_, turn_ref_, &turn);
+    if (turn != nullptr) {
+      napi_get_global(env_, &global);
+      napi_create_int32(env_, count, &argument);
+      napi_status status = napi_make_callback(env_, async_context_, global, turn, 1, &argument, nullptr);
+      if (status == napi_pending_exception) {
+        napi_value error;
+        if (napi_get_and_clear_last_exception(env_, &error) == napi_ok) napi_fatal_exception(env_, error);
+      }
+    }
+    napi_close_handle_scope(env_, scope);
+    if (poller_ != nullptr) poller_->RelayDone();
+  }
+
+  napi_env env_;
+  std::unique_ptr<Poller> poller_;
+  uint32_t generation_ = ForkGeneration();
+  uint32_t watched_ = 0;  // the poller's incarnation that the drive watches
+  std::span<int32_t> state_;
+  std::span<Event> batch_;
+  napi_ref state_ref_ = nullptr;
+  napi_ref batch_ref_ = nullptr;
+  napi_ref turn_ref_ = nullptr;
+  napi_async_context async_context_ = nullptr;
+  Drive* drive_ = nullptr;
+  bool held_ = false;
+  bool pending_ = false;
+};
+
+// ------------------------------------------------------------------------------------------- Drive
+
+namespace {
+
+int Drive::Start(napi_env env, Poller* poller) {
+  if (napi_get_uv_event_loop(env, &loop_) != napi_ok) return -ENOTSUP;
+  // An environment ends only after its handles are closed.
+  napi_add_async_cleanup_hook(
+      env,
+      [](napi_async_cleanup_hook_handle, void* data) {
+        auto* self = static_cast<Drive*>(data);
+        LoopHandle* owner = self->owner_;
+        if (owner != nullptr) {
+          owner->Close();
+        } else {
+          self->Close();
+        }
+      },
+      this, &hook_);
+  idle_ = new uv_idle_t;
+  uv_idle_init(loop_, idle_);
+  idle_->data = this;
+  uv_unref(reinterpret_cast<uv_handle_t*>(idle_));
+  check_ = new uv_check_t;
+  uv_check_init(loop_, check_);
+  check_->data = this;
+  uv_unref(reinterpret_cast<uv_handle_t*>(check_));
+  open_ = 2;
+  return Watch(poller);
+}
+
+int Drive::Watch(Poller* poller) {
+  if (closing_) return 0;
+  int error;
+  if (poller->fd() >= 0) {
+    auto poll = std::make_unique<uv_poll_t>();
+    error = uv_poll_init(loop_, poll.get(), poller->fd());
+    if (error < 0) return error;
+    poll_ = poll.release();
+    poll_->data = this;
+    open_++;
+    error = uv_poll_start(poll_, UV_READABLE,
+                          [](uv_poll_t* handle, int, int) { static_cast<Drive*>(handle->data)->Turn(); });
+  } else {
+    auto relay = std::make_unique<uv_async_t>();
+    error = uv_async_init(loop_, relay.get(),
+                          [](uv_async_t* handle) { static_cast<Drive*>(handle->data)->Turn(); });
+    if (error < 0) return error;
+    relay_ = relay.release();
+    relay_->data = this;
+    open_++;
+    error = poller->StartRelay([](void* async) { uv_async_send(static_cast<uv_async_t*>(async)); }, relay_);
+  }
+  bool ref = ref_;
+  ref_ = true;
+  SetRef(ref);
+  return error;
+}
+
+// The poller's relay, if there is one, has ended or was lost in a fork when this is called.
+void Drive::Unwatch() {
+  if (poll_ != nullptr) CloseHandle(std::exchange(poll_, nullptr));
+  if (relay_ != nullptr) CloseHandle(std::exchange(relay_, nullptr));
+}
+
+void Drive::SetRef(bool ref) {
+  if (ref == ref_) return;
+  ref_ = ref;
+  auto* handle = poll_ != nullptr ? reinterpret_cast<uv_handle_t*>(poll_) : reinterpret_cast<uv_handle_t*>(relay_);
+  if (handle == nullptr) return;
+  if (ref) {
+    uv_ref(handle);
+  } else {
+    uv_unref(handle);
+  }
+}
+
+void Drive::SetSpin(bool spin) {
+  if (spin == spin_ || closing_) return;
+  spin_ = spin;
+  if (spin) {
+    uv_idle_start(idle_, [](uv_idle_t*) {});
+    uv_check_start(check_, [](uv_check_t* handle) {
+      auto* self = static_cast<Drive*>(handle->data);
+      // What came through the poll handle was a whole turn already.
+      if (!std::exchange(self->turned_, false)) self->Turn();
+      self->turned_ = false;
+    });
+  } else {
+    uv_idle_stop(idle_);
+    uv_check_stop(check_);
+  }
+}
+
+void Drive::Close() {
+  if (closing_) return;
+  closing_ = true;
+  owner_ = nullptr;
+  open_++;  // keeps it alive until the end of this function
+  if (idle_ != nullptr) CloseHandle(idle_);
+  if (check_ != nullptr) CloseHandle(check_);
+  Unwatch();
+  HandleClosed();
+}
+
+}  // namespace
+
+// ------------------------------------------------------------------------------------ what JavaScript sees
+
+namespace {
+
+// The function behind every export: takes the handle off the first argument, and is not reached by a closed loop or,
+// unless `in_child`, in a forked child.
+template <size_t N, int (*function)(LoopHandle*, js::Call<N>&), bool in_child = false>
+napi_value Method(napi_env env, napi_callback_info info) {
+  js::Call<N> call(env, info);
+  LoopHandle* handle = LoopHandle::From(env, call[0]);
+  if (handle == nullptr || handle->closed()) return js::Int(env, -EBADF);
+  if constexpr (!in_child) {
+    int error = handle->Usable();
+    if (error < 0) return js::Int(env, error);
+  }
+  return js::Int(env, function(handle, call));
+}
+
+int Fd(LoopHandle* handle, js::Call<1>&) { return handle->poller()->fd(); }
+
+int SetBatch(LoopHandle* handle, js::Call<2>& call) {
+  napi_typedarray_type type;
+  size_t length;
+  void* data;
+  if (napi_get_typedarray_info(call.env, call[1], &type, &length, &data, nullptr, nullptr) != napi_ok ||
+      type != napi_uint32_array || length < 3) {
+    return -EINVAL;
+  }
+  handle->SetBatch(call[1], {static_cast<Event*>(data), length / 3});
+  return 0;
+}
+
+int Add(LoopHandle* handle, js::Call<5>& call) {
+  uint32_t slot, generation, mask;
+  int32_t fd;
+  if (!call.Uint(1, &slot) || !call.Uint(2, &generation) || !call.Int(3, &fd) || !call.Uint(4, &mask)) {
+    return -EINVAL;
+  }
+  int error = handle->poller()->Add(slot, generation, fd, mask);
+  handle->UpdateSpin();
+  return error;
+}
+
+int Modify(LoopHandle* handle, js::Call<3>& call) {
+  uint32_t slot, mask;
+  if (!call.Uint(1, &slot) || !call.Uint(2, &mask)) return -EINVAL;
+  int error = handle->poller()->Modify(slot, mask);
+  handle->UpdateSpin();
+  return error;
+}
+
+int Remove(LoopHandle* handle, js::Call<2>& call) {
+  uint32_t slot;
+  if (!call.Uint(1, &slot)) return -EINVAL;
+  handle->poller()->Remove(slot);
+  handle->UpdateSpin();
+  return 0;
+}
+
+int Wait(LoopHandle* handle, js::Call<2>& call) {
+  double millis;
+  return call.Number(1, &millis) ? handle->Wait(ToNanos(millis)) : -EINVAL;
+}
+
+int Wake(LoopHandle* handle, js::Call<1>&) {
+  handle->poller()->Wake();
+  return 0;
+}
+
+int SetAlarm(LoopHandle* handle, js::Call<2>& call) {
+  double millis;
+  if (!call.Number(1, &millis)) return -EINVAL;
+  return handle->poller()->SetAlarm(millis < 0 ? -1 : ToNanos(millis));
+}
+
+int SetWallAlarm(LoopHandle* handle, js::Call<2>& call) {
+  double millis;
+  if (!call.Number(1, &millis)) return -EINVAL;
+  return handle->poller()->SetWallAlarm(millis < 0 ? -1 : ToNanos(millis));
+}
+
+int StartDrive(LoopHandle* handle, js::Call<2>& call) { return handle->StartDrive(call[1]); }
+
+template <void (LoopHandle::*set)(bool)>
+int SetFlag(LoopHandle* handle, js::Call<2>& call) {
+  bool value;
+  if (!call.Bool(1, &value)) return -EINVAL;
+  (handle->*set)(value);
+  return 0;
+}
+
+int Recreate(LoopHandle* handle, js::Call<1>&) { return handle->Recreate(); }
+
+int Close(LoopHandle* handle, js::Call<1>&) {
+  handle->Close();
+  return 0;
+}
+
+// open(backend, state): the handle, or a negative errno.
+napi_value Open(napi_env env, napi_callback_info info) {
+  js::Call<2> call(env, info);
+  char name[16] = "";
+  napi_get_value_string_utf8(env, call[0], name, sizeof name, nullptr);
+  napi_typedarray_type type;
+  size_t length;
+  void* state;
+  if (napi_get_typedarray_info(env, call[1], &type, &length, &state, nullptr, nullptr) != napi_ok ||
+      type != napi_int32_array || length < 1) {
+    return js::Int(env, -EINVAL);
+  }
+  auto chosen = std::ranges::find_if(kBackendNames, [&](auto& entry) { return strcmp(entry.name, name) == 0; });
+  if (chosen == std::end(kBackendNames)) return js::Int(env, -EINVAL);
+  int error = 0;
+  auto poller = Poller::Create(chosen->backend, &error);
+  if (poller == nullptr) return js::Int(env, error);
+  auto* handle = new LoopHandle(env, std::move(poller));
+  napi_value external;
+  napi_create_external(
+      env, handle, [](napi_env, void* data, void*) { delete static_cast<LoopHandle*>(data); }, nullptr, &external);
+  napi_type_tag_object(env, external, &kLoopTag);
+  handle->SetState(call[1], {static_cast<int32_t*>(state), length});
+  return external;
+}
+
+// backends(): names of those that this machine can run, best first.
+napi_value Backends(napi_env env, napi_callback_info) {
+  napi_value names;
+  napi_create_array(env, &names);
+  uint32_t count = 0;
+  for (Backend backend : Poller::Available()) {
+    int error = 0;
+    // Compiled in and refused by the kernel is as good as missing; a full table of descriptors says nothing.
+    if (Poller::Create(backend, &error) == nullptr && (error == -ENOSYS || error == -ENOTSUP || error == -EPERM)) {
+      continue;
+    }
+    auto entry = std::ranges::find_if(kBackendNames, [&](auto& named) { return named.backend == backend; });
+    napi_set_element(env, names, count++, js::String(env, entry->name));
+  }
+  return names;
+}
+
+// descriptorError(fd): why the kernel reports ERR, as a positive errno.
+napi_value DescriptorError(napi_env env, napi_callback_info info) {
+  js::Call<1> call(env, info);
+  int32_t fd;
+  if (!call.Int(0, &fd)) return js::Int(env, EINVAL);
+  int error = 0;
+  socklen_t length = sizeof error;
+  // A pipe has no SO_ERROR: ERR on it means that the reader is gone.
+  if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &length) < 0) error = errno == ENOTSOCK ? EPIPE : errno;
+  return js::Int(env, error == 0 ? EIO : error);
+}
+
+}  // namespace
+
+Poller* PollerOf(napi_env env, napi_value handle) {
+  LoopHandle* loop = LoopHandle::From(env, handle);
+  return loop == nullptr ? nullptr : loop->poller();
+}
+
+void LoopsForked(napi_env env) {
+  for (LoopHandle* loop : Addon::Of(env)->loops) {
+    if (!loop->closed()) loop->Usable();
+  }
+}
+
+napi_value MakeLoopExports(napi_env env) {
+  napi_value exports = js::Object(env);
+  js::SetFunction(env, exports, "backends", Backends);
+  js::SetFunction(env, exports, "open", Open);
+  js::SetFunction(env, exports, "fd", Method<1, Fd, true>);
+  js::SetFunction(env, exports, "setBatch", Method<2, SetBatch, true>);
+  js::SetFunction(env, exports, "add", Method<5, Add>);
+  js::SetFunction(env, exports, "modify", Method<3, Modify>);
+  js::SetFunction(env, exports, "remove", Method<2, Remove>);
+  js::SetFunction(env, exports, "wait", Method<2, Wait>);
+  js::SetFunction(env, exports, "wake", Method<1, Wake>);
+  js::SetFunction(env, exports, "setAlarm", Method<2, SetAlarm>);
+  js::SetFunction(env, exports, "setWallAlarm", Method<2, SetWallAlarm>);
+  js::SetFunction(env, exports, "startDrive", Method<2, StartDrive>);
+  js::SetFunction(env, exports, "setRef", Method<2, SetFlag<&LoopHandle::SetRef>>);
+  js::SetFunction(env, exports, "setHold", Method<2, SetFlag<&LoopHandle::SetHold>>);
+  js::SetFunction(env, exports, "setPending", Method<2, SetFlag<&LoopHandle::SetPending>>);
+  js::SetFunction(env, exports, "recreate", Method<1, Recreate, true>);
+  js::SetFunction(env, exports, "close", Method<1, Close, true>);
+  js::SetFunction(env, exports, "descriptorError", DescriptorError);
+  return exports;
+}
+
+}  // namespace forkbeard
