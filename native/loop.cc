@@ -2,12 +2,14 @@
 
 #include <errno.h>
 #include <sys/socket.h>
+#include <unistd.h>
 #include <uv.h>
 
 #include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <memory>
+#include <utility>
 
 #include "addon.h"
 #include "forked.h"
@@ -102,7 +104,7 @@ class LoopHandle {
   }
   ~LoopHandle() {
     Close();
-    for (napi_ref ref : {state_ref_, batch_ref_, turn_ref_}) {
+    for (napi_ref ref : {batch_ref_, turn_ref_}) {
       if (ref != nullptr) napi_delete_reference(env_, ref);
     }
     if (Addon* addon = Addon::Of(env_)) std::erase(addon->loops, this);
@@ -111,11 +113,6 @@ class LoopHandle {
   Poller* poller() { return poller_.get(); }
   bool closed() const { return poller_ == nullptr; }
 
-  // Shared with JavaScript: state[0] is not zero in a forked child.
-  void SetState(napi_value array, std::span<int32_t> state) {
-    napi_create_reference(env_, array, 1, &state_ref_);
-    state_ = state;
-  }
   void SetBatch(napi_value array, std::span<Event> batch) {
     if (batch_ref_ != nullptr) napi_delete_reference(env_, batch_ref_);
     napi_create_reference(env_, array, 1, &batch_ref_);
@@ -130,9 +127,10 @@ class LoopHandle {
     return -ESTALE;
   }
   void Forked() {
-    if (state_[0] != 0) return;
-    state_[0] = 1;
+    if (forked_) return;
+    forked_ = true;
     if (drive_ != nullptr) {
+      poller_->StopRelay();
       drive_->Unwatch();
       drive_->SetSpin(false);
       drive_->SetRef(false);
@@ -145,7 +143,7 @@ class LoopHandle {
     int error = poller_->Recreate(generation != generation_);
     if (error < 0) return error;
     generation_ = generation;
-    state_[0] = 0;
+    forked_ = false;
     if (drive_ == nullptr) return 0;
     UpdateSpin();
     return Rewatch();
@@ -199,11 +197,12 @@ class LoopHandle {
   }
   void UpdateSpin() {
     if (drive_ != nullptr && poller_ != nullptr) {
-      drive_->SetSpin(state_[0] == 0 && (pending_ || poller_->HasImmediate()));
+      drive_->SetSpin(!forked_ && (pending_ || poller_->HasImmediate()));
     }
   }
 
   void Close() {
+    if (poller_ != nullptr) poller_->StopRelay();
     if (drive_ != nullptr) {
       drive_->Close();
       drive_ = nullptr;
@@ -219,6 +218,7 @@ class LoopHandle {
  private:
   int Rewatch() {
     watched_ = poller_->incarnation();
+    poller_->StopRelay();
     drive_->Unwatch();
     return drive_->Watch(poller_.get());
   }
@@ -248,13 +248,12 @@ class LoopHandle {
   std::unique_ptr<Poller> poller_;
   uint32_t generation_ = ForkGeneration();
   uint32_t watched_ = 0;  // the poller's incarnation that the drive watches
-  std::span<int32_t> state_;
   std::span<Event> batch_;
-  napi_ref state_ref_ = nullptr;
   napi_ref batch_ref_ = nullptr;
   napi_ref turn_ref_ = nullptr;
   napi_async_context async_context_ = nullptr;
   Drive* drive_ = nullptr;
+  bool forked_ = false;
   bool held_ = false;
   bool pending_ = false;
 };
@@ -318,7 +317,7 @@ int Drive::Watch(Poller* poller) {
   return error;
 }
 
-// The poller's relay, if there is one, has ended or was lost in a fork when this is called.
+// The poller's relay, if there is one, rests when this is called: it would call a closing handle.
 void Drive::Unwatch() {
   if (poll_ != nullptr) CloseHandle(std::exchange(poll_, nullptr));
   if (relay_ != nullptr) CloseHandle(std::exchange(relay_, nullptr));
@@ -383,6 +382,8 @@ napi_value Method(napi_env env, napi_callback_info info) {
   }
   return js::Int(env, function(handle, call));
 }
+
+int Usable(LoopHandle*, js::Call<1>&) { return 0; }
 
 int Fd(LoopHandle* handle, js::Call<1>&) { return handle->poller()->fd(); }
 
@@ -464,18 +465,11 @@ int Close(LoopHandle* handle, js::Call<1>&) {
   return 0;
 }
 
-// open(backend, state): the handle, or a negative errno.
+// open(backend): the handle, or a negative errno.
 napi_value Open(napi_env env, napi_callback_info info) {
-  js::Call<2> call(env, info);
+  js::Call<1> call(env, info);
   char name[16] = "";
   napi_get_value_string_utf8(env, call[0], name, sizeof name, nullptr);
-  napi_typedarray_type type;
-  size_t length;
-  void* state;
-  if (napi_get_typedarray_info(env, call[1], &type, &length, &state, nullptr, nullptr) != napi_ok ||
-      type != napi_int32_array || length < 1) {
-    return js::Int(env, -EINVAL);
-  }
   auto chosen = std::ranges::find_if(kBackendNames, [&](auto& entry) { return strcmp(entry.name, name) == 0; });
   if (chosen == std::end(kBackendNames)) return js::Int(env, -EINVAL);
   int error = 0;
@@ -486,7 +480,6 @@ napi_value Open(napi_env env, napi_callback_info info) {
   napi_create_external(
       env, handle, [](napi_env, void* data, void*) { delete static_cast<LoopHandle*>(data); }, nullptr, &external);
   napi_type_tag_object(env, external, &kLoopTag);
-  handle->SetState(call[1], {static_cast<int32_t*>(state), length});
   return external;
 }
 
@@ -536,6 +529,9 @@ napi_value MakeLoopExports(napi_env env) {
   napi_value exports = js::Object(env);
   js::SetFunction(env, exports, "backends", Backends);
   js::SetFunction(env, exports, "open", Open);
+  js::SetFunction(env, exports, "usable", Method<1, Usable>);
+  js::SetFunction(env, exports, "processId",
+                  [](napi_env e, napi_callback_info) { return js::Int(e, static_cast<int32_t>(getpid())); });
   js::SetFunction(env, exports, "fd", Method<1, Fd, true>);
   js::SetFunction(env, exports, "setBatch", Method<2, SetBatch, true>);
   js::SetFunction(env, exports, "add", Method<5, Add>);

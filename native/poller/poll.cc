@@ -15,6 +15,7 @@
 #include <algorithm>
 #include <climits>
 
+#include "forked.h"
 #include "poller/poller.h"
 #include "wakeup.h"
 
@@ -103,6 +104,7 @@ class PollPoller final : public Poller {
 
   int StartRelay(void (*ready)(void*), void* data) override;
   void RelayDone() override;
+  void StopRelay() override;
 
  protected:
   int Register(uint32_t slot, const Interest& interest) override {
@@ -162,8 +164,8 @@ class PollPoller final : public Poller {
     if (forked) {
       int error = wakeup_.Reopen();
       if (error < 0) return error;
-      ForgetRelay();
     }
+    StopRelay();
     fds_.resize(1);
     entries_.resize(1);
     return 0;
@@ -186,6 +188,7 @@ class PollPoller final : public Poller {
     pthread_cond_t resumed = PTHREAD_COND_INITIALIZER;
     Wakeup changed;  // the table or the alarm changed, or it shall end
     std::vector<pollfd> fds;
+    uint32_t generation = ForkGeneration();
     int64_t alarm = -1;    // the loop's next deadline
     int64_t recheck = -1;  // when to look again at what edge-triggered interests were told
     bool told = false;  // ready was called; rest until RelayDone
@@ -264,10 +267,6 @@ class PollPoller final : public Poller {
   }
 
   static void* RunRelay(void* argument);
-  void StopRelay();
-  // In a forked child the thread does not exist, and its mutex may be held for ever: leave the memory, and its
-  // descriptors, to the process.
-  void ForgetRelay() { relay_.release(); }
 
   Wakeup wakeup_;
   std::vector<pollfd> fds_;
@@ -278,6 +277,7 @@ class PollPoller final : public Poller {
 };
 
 int PollPoller::StartRelay(void (*ready)(void*), void* data) {
+  StopRelay();
   auto relay = std::make_unique<Relay>();
   int error = relay->changed.Open();
   if (error < 0) return error;
@@ -306,6 +306,11 @@ void PollPoller::RelayDone() {
 
 void PollPoller::StopRelay() {
   if (relay_ == nullptr) return;
+  if (relay_->generation != ForkGeneration()) {
+    // The thread stayed in the parent, and the mutex may be held for ever: leave both to the process.
+    (void)relay_.release();
+    return;
+  }
   pthread_mutex_lock(&relay_->mutex);
   relay_->ending = true;
   pthread_cond_signal(&relay_->resumed);

@@ -81,6 +81,7 @@ class Poller {
   // return, then rests until RelayDone. -ENOTSUP elsewhere.
   virtual int StartRelay(void (*ready)(void*), void* data);
   virtual void RelayDone() {}
+  virtual void StopRelay() {}
 
   // New kernel objects, same interests: after a fork, and to shake off ghosts. `forked` says that the old ones belong
   // to the parent as well. An interest that cannot be re-added is reported by the next Wait as kInvalid.

@@ -1,0 +1,331 @@
+/**
+ * Descriptors and their watchers. A descriptor that is watched has one record with any number of watchers, and one
+ * interest in the poller: the union of what they are armed for. The record's generation is what makes stale events
+ * harmless: when the last watcher goes, the record goes, and the next one of the same number has another generation.
+ *
+ * Used by the loop; decides who is told what, in which order. Calls no handler itself: the loop's `invoke` does.
+ */
+import { invalidValue, stateError, systemError } from '../sys/errors.ts';
+import type { IoHandlers, IoOptions, IoWatcher } from './contract.ts';
+import {
+  EDGE,
+  ERROR,
+  EXCLUSIVE,
+  HALF_CLOSED,
+  HANGUP,
+  type Handle,
+  INVALID,
+  nativeLoop,
+  READ,
+  WRITE,
+} from './native-loop.ts';
+import { type Keeper, WatcherBase } from './watcher.ts';
+
+/** Which reports wake which handler. ERR and HUP come unasked and wake whoever can find out more. */
+const WAKES_READ = READ | HANGUP | HALF_CLOSED | ERROR;
+const WAKES_WRITE = WRITE | HANGUP | ERROR;
+const WAKES_HANGUP = HANGUP | HALF_CLOSED | ERROR;
+
+const EBADF = -9;
+/** What each backend's own call for a change of interest is named, for errors. */
+const CHANGE_CALLS = { epoll: 'epoll_ctl', kqueue: 'kevent', poll: 'poll' } as const;
+
+type Handler = (fd: number) => void;
+
+/** What the table needs of its loop. */
+export interface IoHost extends Keeper {
+  readonly backend: keyof typeof CHANGE_CALLS;
+  /** Throws when the loop is closed, or the parent's. */
+  usable(): void;
+  /** Runs a handler in the async context of its watcher, with errors set aside. */
+  invoke<A>(watcher: WatcherBase, callback: (a: A) => void, a: A): void;
+  invoke2<A, B>(watcher: WatcherBase, callback: (a: A, b: B) => void, a: A, b: B): void;
+  /** There is something to tell that no descriptor will announce. */
+  hurry(): void;
+}
+
+interface Descriptor {
+  readonly fd: number;
+  readonly slot: number;
+  readonly generation: number;
+  readonly edge: boolean;
+  /** Replaced, never changed in place: a dispatch may be walking it. */
+  watchers: readonly IoWatch[];
+  /** What the poller has. */
+  mask: number;
+}
+
+export class IoWatch extends WatcherBase implements IoWatcher {
+  readonly fd: number;
+  readonly oneshot: boolean;
+  readonly exclusive: boolean;
+  readonly onReadReady: Handler | undefined;
+  readonly onWriteReady: Handler | undefined;
+  readonly onHangup: Handler | undefined;
+  readonly onError: ((error: Error, fd: number) => void) | undefined;
+  /** What it is interested in at all. */
+  wants: number;
+  /** What it waits for now. */
+  arms: number;
+  /** What the event that is being dispatched has for it. */
+  due = 0;
+  /** The loop's own: its read handler is not a user's callback. */
+  readonly internal: boolean;
+  readonly #table: IoTable;
+
+  constructor(
+    table: IoTable,
+    keeper: Keeper,
+    fd: number,
+    handlers: IoHandlers,
+    options: IoOptions,
+    internal: boolean,
+  ) {
+    super('FORKBEARD_IO', keeper);
+    this.#table = table;
+    this.internal = internal;
+    this.fd = fd;
+    this.oneshot = options.oneshot === true;
+    this.exclusive = options.exclusive === true;
+    this.onReadReady = handlers.onReadReady;
+    this.onWriteReady = handlers.onWriteReady;
+    this.onHangup = handlers.onHangup;
+    this.onError = handlers.onError;
+    let wants = 0;
+    if (handlers.onReadReady !== undefined) wants |= READ;
+    if (handlers.onWriteReady !== undefined) wants |= WRITE;
+    if (handlers.onHangup !== undefined) wants |= HANGUP;
+    // Alone, onError hears of errors, which come unasked.
+    this.wants = wants === 0 ? ERROR : wants;
+    this.arms = this.wants;
+    this.settle();
+  }
+
+  rearm(): void {
+    if (!this.active) return;
+    this.#table.rearm(this);
+  }
+
+  /** Takes directions away; the last one stops it. */
+  drop(directions: number): void {
+    if ((this.wants & directions) === 0) return;
+    this.wants &= ~directions;
+    this.arms &= this.wants;
+    this.due &= this.wants;
+    if (this.wants === 0) this.stop();
+    else this.#table.changed(this);
+  }
+
+  protected override get armed(): boolean {
+    return this.arms !== 0;
+  }
+
+  protected override onStop(): void {
+    this.due = 0;
+    this.#table.remove(this);
+  }
+}
+
+export class IoTable {
+  readonly #host: IoHost;
+  readonly #handle: Handle;
+  readonly #byFd = new Map<number, Descriptor>();
+  readonly #bySlot: (Descriptor | undefined)[] = [];
+  readonly #freeSlots: number[] = [];
+  /** Records that the kernel refused to take again, to be told in the next round. */
+  #refused: { record: Descriptor; errno: number }[] = [];
+  #lastGeneration = 0;
+
+  constructor(host: IoHost, handle: Handle) {
+    this.#host = host;
+    this.#handle = handle;
+  }
+
+  /** True when a round must not wait. */
+  get pending(): boolean {
+    return this.#refused.length > 0;
+  }
+
+  watch(fd: number, handlers: IoHandlers, options: IoOptions, internal = false): IoWatch {
+    const edge = options.edge === true;
+    const known = this.#byFd.get(fd);
+    if (known !== undefined && known.edge !== edge) {
+      const mode = known.edge ? 'edge-triggered' : 'level-triggered';
+      throw stateError('MIXED_TRIGGER', `Descriptor ${fd} is watched ${mode} already; its watchers share the mode`);
+    }
+    const record = known ?? this.#enter(fd, edge);
+    const watcher = new IoWatch(this, this.#host, fd, handlers, options, internal);
+    record.watchers = [...record.watchers, watcher];
+    // The kernel is asked even if the mask stays: a descriptor that was closed meanwhile must be refused.
+    const errno = this.#update(record, true);
+    if (errno < 0) {
+      watcher.stop();
+      throw systemError(errno, CHANGE_CALLS[this.#host.backend], { fd });
+    }
+    return watcher;
+  }
+
+  /** Stops every watcher of `fd`, or takes just the named directions from them. */
+  unwatch(fd: number, directions?: number): void {
+    const record = this.#byFd.get(fd);
+    if (record === undefined) return;
+    for (const watcher of record.watchers) {
+      if (directions === undefined) watcher.stop();
+      else watcher.drop(directions);
+    }
+  }
+
+  rearm(watcher: IoWatch): void {
+    this.#host.usable();
+    watcher.arms = watcher.wants;
+    // Edges that were told already are told again only if the kernel hears of the descriptor again.
+    this.changed(watcher, true);
+  }
+
+  /** A watcher's `arms` changed. A refusal by the kernel is told in the next round. */
+  changed(watcher: IoWatch, rearmed = false): void {
+    watcher.settle();
+    const record = this.#byFd.get(watcher.fd);
+    if (record === undefined) return;
+    this.#sync(record, rearmed && record.edge);
+  }
+
+  remove(watcher: IoWatch): void {
+    const record = this.#byFd.get(watcher.fd);
+    if (record === undefined) return;
+    record.watchers = record.watchers.filter((other) => other !== watcher);
+    if (record.watchers.length > 0) {
+      this.#sync(record, false);
+      return;
+    }
+    this.#byFd.delete(record.fd);
+    this.#bySlot[record.slot] = undefined;
+    this.#freeSlots.push(record.slot);
+    if (record.mask !== 0) nativeLoop().remove(this.#handle, record.slot);
+    record.mask = 0;
+  }
+
+  stopAll(): void {
+    for (const record of [...this.#byFd.values()]) for (const watcher of record.watchers) watcher.stop();
+    this.#refused = [];
+  }
+
+  /** One event of a batch. */
+  dispatch(slot: number, generation: number, mask: number): void {
+    const record = this.#bySlot[slot];
+    if (record === undefined || record.generation !== generation) return;
+    const { watchers, fd } = record;
+    const host = this.#host;
+    let told = false;
+    for (const watcher of watchers) told = offer(watcher, mask) || told;
+    // In this order, whoever watches: what can be read before what can be written, and the end last.
+    for (const watcher of watchers) {
+      if ((watcher.due & READ) === 0) continue;
+      if (watcher.internal) watcher.onReadReady?.(fd);
+      else host.invoke(watcher, watcher.onReadReady as Handler, fd);
+    }
+    for (const watcher of watchers) {
+      if ((watcher.due & WRITE) !== 0) host.invoke(watcher, watcher.onWriteReady as Handler, fd);
+    }
+    for (const watcher of watchers) {
+      if ((watcher.due & HANGUP) !== 0) host.invoke(watcher, watcher.onHangup as Handler, fd);
+    }
+    if ((mask & INVALID) !== 0) this.#fail(record, EBADF);
+    else if ((mask & (ERROR | HANGUP)) !== 0) this.#tellError(record, watchers);
+    for (const watcher of watchers) watcher.due = 0;
+    if (!told || record.watchers.length === 0) return;
+    for (const watcher of record.watchers) watcher.settle();
+    this.#sync(record, false);
+  }
+
+  tellRefused(): void {
+    const refused = this.#refused;
+    this.#refused = [];
+    for (const { record, errno } of refused) this.#fail(record, errno);
+  }
+
+  /** ERR without a reader, writer or hangup handler to find out: looked up for those who only want to know. */
+  #tellError(record: Descriptor, watchers: readonly IoWatch[]): void {
+    let error: Error | undefined;
+    for (const watcher of watchers) {
+      if ((watcher.due & ERROR) === 0 || watcher.onError === undefined) continue;
+      error ??= systemError(-nativeLoop().descriptorError(record.fd), 'getsockopt', { fd: record.fd });
+      this.#host.invoke2(watcher, watcher.onError, error, record.fd);
+    }
+  }
+
+  /** The descriptor is unusable: its watchers are over, and each is told. */
+  #fail(record: Descriptor, errno: number): void {
+    for (const watcher of record.watchers) {
+      watcher.stop();
+      const error = systemError(errno, CHANGE_CALLS[this.#host.backend], { fd: record.fd });
+      this.#host.invoke2(watcher, watcher.onError ?? surface, error, record.fd);
+    }
+  }
+
+  #enter(fd: number, edge: boolean): Descriptor {
+    const slot = this.#freeSlots.pop() ?? this.#bySlot.length;
+    this.#lastGeneration = (this.#lastGeneration + 1) >>> 0;
+    const record = { fd, slot, generation: this.#lastGeneration, edge, watchers: [], mask: 0 };
+    this.#bySlot[slot] = record;
+    this.#byFd.set(fd, record);
+    return record;
+  }
+
+  #sync(record: Descriptor, always: boolean): void {
+    const errno = this.#update(record, always);
+    if (errno >= 0) return;
+    this.#refused.push({ record, errno });
+    this.#host.hurry();
+  }
+
+  /** Makes the poller's interest what the watchers are armed for; `always`: even if it is that already. */
+  #update(record: Descriptor, always: boolean): number {
+    let mask = 0;
+    let exclusive = false;
+    for (const watcher of record.watchers) {
+      mask |= watcher.arms;
+      exclusive ||= watcher.exclusive;
+    }
+    if (mask !== 0) {
+      if (record.edge) mask |= EDGE;
+      if (exclusive) mask |= EXCLUSIVE;
+    }
+    const before = record.mask;
+    if (mask === before && (!always || mask === 0)) return 0;
+    const native = nativeLoop();
+    let result: number;
+    // An empty interest would still be told of ERR and HUP, for ever.
+    if (mask === 0) result = native.remove(this.#handle, record.slot);
+    else if (before !== 0) result = native.modify(this.#handle, record.slot, mask);
+    else result = native.add(this.#handle, record.slot, record.generation, record.fd, mask);
+    if (result >= 0) record.mask = mask;
+    return result;
+  }
+}
+
+/** Marks what of an event is for this watcher and disarms what is told only once. True if something was disarmed. */
+function offer(watcher: IoWatch, mask: number): boolean {
+  const { arms } = watcher;
+  let due = 0;
+  if ((mask & WAKES_READ) !== 0) due |= arms & READ;
+  if ((mask & WAKES_WRITE) !== 0) due |= arms & WRITE;
+  if ((mask & WAKES_HANGUP) !== 0) due |= arms & HANGUP;
+  if ((mask & (ERROR | HANGUP)) !== 0) due |= arms & ERROR;
+  watcher.due = due;
+  if (due === 0) return false;
+  watcher.arms = watcher.oneshot ? 0 : arms & ~(due & (HANGUP | ERROR));
+  return watcher.arms !== arms;
+}
+
+/** Stands in for a missing onError: the error surfaces as a callback's would. */
+function surface(error: Error): void {
+  throw error;
+}
+
+export function checkHandlers(handlers: IoHandlers): void {
+  const { onReadReady, onWriteReady, onHangup, onError } = handlers;
+  if (onReadReady === undefined && onWriteReady === undefined && onHangup === undefined && onError === undefined) {
+    throw invalidValue('handlers', 'an object with onReadReady, onWriteReady, onHangup or onError', handlers);
+  }
+}
