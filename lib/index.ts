@@ -1,5 +1,16 @@
 /**
  * The door of `forkbeard`: what a program imports.
  */
+
+export type {
+  BackendName,
+  IoHandlers,
+  IoOptions,
+  IoWatcher,
+  LoopOptions,
+  TimeWatcher,
+  Watcher,
+} from './loop/contract.ts';
+export { Loop } from './process/loop.ts';
 export type { Address } from './sys/address.ts';
 export * as sys from './sys/index.ts';

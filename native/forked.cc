@@ -32,7 +32,8 @@ const int registered = pthread_atfork(nullptr, nullptr, [] { not_forked->store(0
 
 uint32_t ForkGeneration() {
   (void)registered;
-  if (not_forked->load(std::memory_order_relaxed) == 0 && not_forked->exchange(1) == 0) generation.fetch_add(1);
+  if (not_forked->load(std::memory_order_relaxed) == 0 && not_forked->exchange(1) == 0)
+    generation.fetch_add(1);
   return generation.load(std::memory_order_relaxed);
 }
 

@@ -326,7 +326,8 @@ void Drive::Unwatch() {
 void Drive::SetRef(bool ref) {
   if (ref == ref_) return;
   ref_ = ref;
-  auto* handle = poll_ != nullptr ? reinterpret_cast<uv_handle_t*>(poll_) : reinterpret_cast<uv_handle_t*>(relay_);
+  auto* handle =
+      poll_ != nullptr ? reinterpret_cast<uv_handle_t*>(poll_) : reinterpret_cast<uv_handle_t*>(relay_);
   if (handle == nullptr) return;
   if (ref) {
     uv_ref(handle);
@@ -470,7 +471,8 @@ napi_value Open(napi_env env, napi_callback_info info) {
   js::Call<1> call(env, info);
   char name[16] = "";
   napi_get_value_string_utf8(env, call[0], name, sizeof name, nullptr);
-  auto chosen = std::ranges::find_if(kBackendNames, [&](auto& entry) { return strcmp(entry.name, name) == 0; });
+  auto chosen =
+      std::ranges::find_if(kBackendNames, [&](auto& entry) { return strcmp(entry.name, name) == 0; });
   if (chosen == std::end(kBackendNames)) return js::Int(env, -EINVAL);
   int error = 0;
   auto poller = Poller::Create(chosen->backend, &error);
@@ -478,7 +480,8 @@ napi_value Open(napi_env env, napi_callback_info info) {
   auto* handle = new LoopHandle(env, std::move(poller));
   napi_value external;
   napi_create_external(
-      env, handle, [](napi_env, void* data, void*) { delete static_cast<LoopHandle*>(data); }, nullptr, &external);
+      env, handle, [](napi_env, void* data, void*) { delete static_cast<LoopHandle*>(data); }, nullptr,
+      &external);
   napi_type_tag_object(env, external, &kLoopTag);
   return external;
 }
@@ -491,7 +494,8 @@ napi_value Backends(napi_env env, napi_callback_info) {
   for (Backend backend : Poller::Available()) {
     int error = 0;
     // Compiled in and refused by the kernel is as good as missing; a full table of descriptors says nothing.
-    if (Poller::Create(backend, &error) == nullptr && (error == -ENOSYS || error == -ENOTSUP || error == -EPERM)) {
+    if (Poller::Create(backend, &error) == nullptr &&
+        (error == -ENOSYS || error == -ENOTSUP || error == -EPERM)) {
       continue;
     }
     auto entry = std::ranges::find_if(kBackendNames, [&](auto& named) { return named.backend == backend; });

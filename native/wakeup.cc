@@ -83,7 +83,8 @@ void Wakeup::Signal() const {
 
 void Wakeup::Drain() const {
   uint64_t buffer[16];
-  while (::read(read_.get(), buffer, write_ ? sizeof buffer : sizeof buffer[0]) == static_cast<ssize_t>(sizeof buffer)) {
+  while (::read(read_.get(), buffer, write_ ? sizeof buffer : sizeof buffer[0]) ==
+         static_cast<ssize_t>(sizeof buffer)) {
   }
 }
 

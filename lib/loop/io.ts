@@ -151,7 +151,10 @@ export class IoTable {
     const known = this.#byFd.get(fd);
     if (known !== undefined && known.edge !== edge) {
       const mode = known.edge ? 'edge-triggered' : 'level-triggered';
-      throw stateError('MIXED_TRIGGER', `Descriptor ${fd} is watched ${mode} already; its watchers share the mode`);
+      throw stateError(
+        'MIXED_TRIGGER',
+        `Descriptor ${fd} is watched ${mode} already; its watchers share the mode`,
+      );
     }
     const record = known ?? this.#enter(fd, edge);
     const watcher = new IoWatch(this, this.#host, fd, handlers, options, internal);
@@ -325,7 +328,12 @@ function surface(error: Error): void {
 
 export function checkHandlers(handlers: IoHandlers): void {
   const { onReadReady, onWriteReady, onHangup, onError } = handlers;
-  if (onReadReady === undefined && onWriteReady === undefined && onHangup === undefined && onError === undefined) {
+  if (
+    onReadReady === undefined &&
+    onWriteReady === undefined &&
+    onHangup === undefined &&
+    onError === undefined
+  ) {
     throw invalidValue('handlers', 'an object with onReadReady, onWriteReady, onHangup or onError', handlers);
   }
 }

@@ -30,7 +30,7 @@ import type {
   Watcher,
 } from './contract.ts';
 import { checkHandlers, type IoHost, IoTable } from './io.ts';
-import { type Handle, HANGUP, nativeLoop, READ, WRITE } from './native-loop.ts';
+import { HANGUP, type Handle, nativeLoop, READ, WRITE } from './native-loop.ts';
 import { now, Timers, type TimeWatch, wallNow } from './time.ts';
 import { WatcherBase } from './watcher.ts';
 
@@ -137,7 +137,8 @@ export class EventLoop implements Disposable {
     checkObject(options, 'options');
     checkKeys(options, ['backend', 'drain'], 'loop option');
     const { drain = 'handler' } = options;
-    if (drain !== 'handler' && drain !== 'batch') throw invalidValue('options.drain', "'handler' or 'batch'", drain);
+    if (drain !== 'handler' && drain !== 'batch')
+      throw invalidValue('options.drain', "'handler' or 'batch'", drain);
     this.#drainEach = drain === 'handler' && drainTicks !== undefined;
     this.backend = chooseBackend(options.backend);
     const handle = nativeLoop().open(this.backend);
@@ -621,7 +622,8 @@ export class EventLoop implements Disposable {
     const time = now();
     if (wall !== Infinity) {
       this.#settleWallAlarm();
-      if (!this.#kernelTellsWall) wanted = Math.min(wanted, time + Math.min(WALL_RECHECK, Math.max(0, wall - wallNow())));
+      if (!this.#kernelTellsWall)
+        wanted = Math.min(wanted, time + Math.min(WALL_RECHECK, Math.max(0, wall - wallNow())));
     }
     if (this.#alarm <= time) this.#alarm = Infinity;
     if (wanted >= this.#alarm) return;
@@ -671,9 +673,13 @@ const WAIT_CALLS = { epoll: 'epoll_wait', kqueue: 'kevent', poll: 'poll' } as co
 function chooseBackend(asked: BackendName | undefined): BackendName {
   const usable = EventLoop.backends;
   if (asked !== undefined) {
-    if (!BACKENDS.includes(asked)) throw invalidValue('options.backend', `one of ${BACKENDS.join(', ')}`, asked);
+    if (!BACKENDS.includes(asked))
+      throw invalidValue('options.backend', `one of ${BACKENDS.join(', ')}`, asked);
     if (!usable.includes(asked)) {
-      throw stateError('BACKEND_UNAVAILABLE', `The backend '${asked}' is not available here; ${usable.join(', ')} are`);
+      throw stateError(
+        'BACKEND_UNAVAILABLE',
+        `The backend '${asked}' is not available here; ${usable.join(', ')} are`,
+      );
     }
     return asked;
   }
@@ -701,7 +707,8 @@ function checkMillis(value: unknown, name: string): asserts value is number {
 }
 
 function checkSignal(signal: AbortSignal | undefined): AbortSignal | undefined {
-  if (signal !== undefined && !(signal instanceof AbortSignal)) throw invalidType('options.signal', 'an AbortSignal', signal);
+  if (signal !== undefined && !(signal instanceof AbortSignal))
+    throw invalidType('options.signal', 'an AbortSignal', signal);
   return signal;
 }
 
@@ -716,5 +723,8 @@ function closedError(): Error {
 }
 
 function forkedError(): Error {
-  return stateError('LOOP_FORKED', "The loop is the parent process's; use Loop.current(), or postFork() to take it over");
+  return stateError(
+    'LOOP_FORKED',
+    "The loop is the parent process's; use Loop.current(), or postFork() to take it over",
+  );
 }

@@ -41,7 +41,8 @@ int64_t Now() {
 
 int Poll(pollfd* fds, size_t count, int64_t timeout) {
 #if defined(__linux__)
-  timespec time = {static_cast<time_t>(timeout / kNanosPerSecond), static_cast<long>(timeout % kNanosPerSecond)};
+  timespec time = {static_cast<time_t>(timeout / kNanosPerSecond),
+                   static_cast<long>(timeout % kNanosPerSecond)};
   int ready = ppoll(fds, static_cast<nfds_t>(count), timeout < 0 ? nullptr : &time, nullptr);
 #else
   int millis = -1;
@@ -177,8 +178,8 @@ class PollPoller final : public Poller {
     uint32_t slot = 0;
     uint32_t generation = 0;
     bool edge = false;
-    short told = 0;   // what an edge-triggered interest was told and is, as far as seen, still true
-    int unread = 0;   // how many bytes waited then
+    short told = 0;  // what an edge-triggered interest was told and is, as far as seen, still true
+    int unread = 0;  // how many bytes waited then
   };
 
   // The thread that sleeps for a loop which runs inside somebody else's.
@@ -191,7 +192,7 @@ class PollPoller final : public Poller {
     uint32_t generation = ForkGeneration();
     int64_t alarm = -1;    // the loop's next deadline
     int64_t recheck = -1;  // when to look again at what edge-triggered interests were told
-    bool told = false;  // ready was called; rest until RelayDone
+    bool told = false;     // ready was called; rest until RelayDone
     bool ending = false;
     void (*ready)(void*) = nullptr;
     void* data = nullptr;

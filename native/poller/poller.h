@@ -26,10 +26,11 @@ enum Mask : uint32_t {
   kHangup = 4,
   // Asked alone: nothing but errors, which come unasked. Reported: ERR.
   kError = 8,
-  kInvalid = 16,     // reported only: the descriptor is not open any more
-  kEdge = 32,        // asked only
-  kExclusive = 64,   // asked only: EPOLLEXCLUSIVE where there is one
-  kHalfClosed = 128  // reported only, when kHangup was asked: the peer sends no more (RDHUP, EV_EOF of the read side)
+  kInvalid = 16,    // reported only: the descriptor is not open any more
+  kEdge = 32,       // asked only
+  kExclusive = 64,  // asked only: EPOLLEXCLUSIVE where there is one
+  kHalfClosed =
+      128  // reported only, when kHangup was asked: the peer sends no more (RDHUP, EV_EOF of the read side)
 };
 
 struct Event {
