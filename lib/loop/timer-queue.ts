@@ -22,11 +22,11 @@ export interface TimerNode {
 }
 
 /** Fine enough that the bucket which fires next seldom holds more than a few dozen timers, even out of a million. */
-const TICKS_PER_MS = 256;
+const TICKS_PER_MS = 64;
 const DIGIT_BITS = 10;
 const BASE = 1 << DIGIT_BITS;
 const LEVELS = 3;
-/** Ticks that the wheel can tell apart, 18 hours: what is later waits in one bucket of its own. */
+/** Ticks that the wheel can tell apart, more than four hours: what is later waits in one bucket of its own. */
 const RANGE = 1 << (DIGIT_BITS * LEVELS);
 
 // Slots. 0 is nobody, so that it can end lists; then each bucket has one, so that the first of a list always has
@@ -35,6 +35,8 @@ const WHEEL = 1;
 const DUE = WHEEL + BASE * LEVELS;
 const FAR = DUE + 1;
 const TIMERS = FAR + 1;
+/** Of the arrays, at first and again whenever the queue is empty. */
+const CAPACITY = 4096;
 
 export class TimerQueue<T extends TimerNode> {
   #size = 0;
@@ -45,13 +47,13 @@ export class TimerQueue<T extends TimerNode> {
   #tick = 0;
 
   #nodes: (T | undefined)[] = new Array(TIMERS).fill(undefined);
-  #deadlines = new Float64Array(2 * TIMERS);
-  #sequences = new Float64Array(2 * TIMERS);
+  #deadlines = new Float64Array(CAPACITY);
+  #sequences = new Float64Array(CAPACITY);
   // Trees, as the pairing heap has them: the first child; the siblings; and who points here, an elder sibling or the
   // parent. Free slots are a list through #next.
-  #child = new Int32Array(2 * TIMERS);
-  #next = new Int32Array(2 * TIMERS);
-  #previous = new Int32Array(2 * TIMERS);
+  #child = new Int32Array(CAPACITY);
+  #next = new Int32Array(CAPACITY);
+  #previous = new Int32Array(CAPACITY);
   #free = 0;
 
   /** A bit for every bucket of the wheel that is not empty, and a word a level that says which words are not 0. */
@@ -74,7 +76,7 @@ export class TimerQueue<T extends TimerNode> {
       this.#nodes[slot] = node;
     } else {
       slot = this.#nodes.length;
-      if (slot === this.#next.length) this.#grow();
+      if (slot === this.#next.length) this.#allocate(2 * slot);
       this.#nodes.push(node);
     }
     node.slot = slot;
@@ -156,6 +158,7 @@ export class TimerQueue<T extends TimerNode> {
       this.#tick = start;
       if (level === 0) this.#takeFrom(bucket, now, into);
       this.#spread(bucket);
+      this.#takeFrom(DUE, now, into);
     }
     this.#tick = target;
     if (ticks < RANGE) return;
@@ -194,7 +197,7 @@ export class TimerQueue<T extends TimerNode> {
       let next = this.#next[slot] as number;
       const child = this.#child[slot] as number;
       if (child !== 0) {
-        // Children go to the head of the list that is walked; each is the head of one such insertion at most.
+        // Its children are next on the walk.
         let last = child;
         while (this.#next[last] !== 0) last = this.#next[last] as number;
         this.#next[last] = next;
@@ -280,7 +283,11 @@ export class TimerQueue<T extends TimerNode> {
     this.#nodes[slot] = undefined;
     this.#next[slot] = this.#free;
     this.#free = slot;
-    this.#size--;
+    if (--this.#size > 0 || this.#next.length === CAPACITY) return;
+    // A burst is over: its memory goes too.
+    this.#nodes = this.#nodes.slice(0, TIMERS);
+    this.#free = 0;
+    this.#allocate(CAPACITY);
   }
 
   #emptied(bucket: number): void {
@@ -310,18 +317,17 @@ export class TimerQueue<T extends TimerNode> {
     return 0;
   }
 
-  #grow(): void {
-    const capacity = 2 * this.#next.length;
-    this.#deadlines = copy(new Float64Array(capacity), this.#deadlines);
-    this.#sequences = copy(new Float64Array(capacity), this.#sequences);
-    this.#child = copy(new Int32Array(capacity), this.#child);
-    this.#next = copy(new Int32Array(capacity), this.#next);
-    this.#previous = copy(new Int32Array(capacity), this.#previous);
+  #allocate(capacity: number): void {
+    this.#deadlines = resized(new Float64Array(capacity), this.#deadlines);
+    this.#sequences = resized(new Float64Array(capacity), this.#sequences);
+    this.#child = resized(new Int32Array(capacity), this.#child);
+    this.#next = resized(new Int32Array(capacity), this.#next);
+    this.#previous = resized(new Int32Array(capacity), this.#previous);
   }
 }
 
-function copy<A extends Float64Array | Int32Array>(into: A, from: A): A {
-  into.set(from);
+function resized<A extends Float64Array | Int32Array>(into: A, from: A): A {
+  into.set(from.subarray(0, into.length));
   return into;
 }
 
