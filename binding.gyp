@@ -4,6 +4,8 @@
     # A libkqueue (or this project's own emulation) to build the kqueue backend against on Linux.
     'kqueue_include%': '',
     'kqueue_library%': '',
+    # LeakSanitizer's hand brake, for scripts/sanitize.mjs.
+    'leak_check%': 'false',
     # The package brings its binaries along and has no install script. Package managers that start node-gyp all the
     # same (they see this file and do not know "gypfile") must find nothing to do, or a machine without a compiler
     # could not install it. Our own scripts pass true.
@@ -62,5 +64,10 @@
         }],
       ],
     },
+  ],
+  'conditions': [
+    ['leak_check=="true"', {
+      'targets': [{ 'target_name': 'leak_check', 'sources': ['test/native/leak_check.cc'] }],
+    }],
   ],
 }

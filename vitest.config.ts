@@ -16,10 +16,14 @@ const slow = Number(process.env['FORKBEARD_TEST_SLOW'] ?? 1);
 const native = process.env['FORKBEARD_NATIVE'];
 const kqueueBuild = path('build-kqueue');
 
+// The runtime of a sanitizer (scripts/sanitize.mjs): into the processes that run tests, and not into vitest's own.
+const sanitizer = process.env['FORKBEARD_TEST_PRELOAD'];
+const preload: Record<string, string> = sanitizer === undefined ? {} : { LD_PRELOAD: sanitizer };
+
 function project(name: string, include: string[], env: Record<string, string>): TestProjectConfiguration {
   return {
     extends: true,
-    test: { name, include, env },
+    test: { name, include, env: { ...preload, ...env } },
   };
 }
 
