@@ -4,6 +4,7 @@
 #include <node_api.h>
 
 #include "loop.h"
+#include "spawn.h"
 #include "sys.h"
 
 namespace {
@@ -20,6 +21,7 @@ NAPI_MODULE_INIT(/* napi_env env, napi_value exports */) {
   napi_set_instance_data(
       env, addon, [](napi_env, void* data, void*) { delete static_cast<forkbeard::Addon*>(data); }, nullptr);
   Export(env, exports, "loop", forkbeard::MakeLoopExports);
+  Export(env, exports, "spawn", forkbeard::MakeSpawnExports);
   Export(env, exports, "sys", forkbeard::MakeSysExports);
   return exports;
 }
