@@ -208,11 +208,8 @@ class LoopHandle {
       drive_ = nullptr;
     }
     SetHold(false);
-    if (async_context_ != nullptr) {
-      napi_async_destroy(env_, async_context_);
-      async_context_ = nullptr;
-    }
     poller_.reset();
+    if (!turning_) DestroyContext();
   }
 
  private:
@@ -221,6 +218,10 @@ class LoopHandle {
     poller_->StopRelay();
     drive_->Unwatch();
     return drive_->Watch(poller_.get());
+  }
+
+  void DestroyContext() {
+    if (async_context_ != nullptr) napi_async_destroy(env_, std::exchange(async_context_, nullptr));
   }
 
   // From Node's loop: fetch what is ready and hand over the whole batch in one call.
@@ -234,14 +235,20 @@ class LoopHandle {
     if (turn != nullptr) {
       napi_get_global(env_, &global);
       napi_create_int32(env_, count, &argument);
+      turning_ = true;
       napi_status status = napi_make_callback(env_, async_context_, global, turn, 1, &argument, nullptr);
       if (status == napi_pending_exception) {
         napi_value error;
         if (napi_get_and_clear_last_exception(env_, &error) == napi_ok) napi_fatal_exception(env_, error);
       }
+      turning_ = false;
     }
     napi_close_handle_scope(env_, scope);
-    if (poller_ != nullptr) poller_->RelayDone();
+    if (poller_ != nullptr) {
+      poller_->RelayDone();
+    } else {
+      DestroyContext();
+    }
   }
 
   napi_env env_;
@@ -254,6 +261,7 @@ class LoopHandle {
   napi_async_context async_context_ = nullptr;
   Drive* drive_ = nullptr;
   bool forked_ = false;
+  bool turning_ = false;  // JavaScript runs, inside Turn
   bool held_ = false;
   bool pending_ = false;
 };

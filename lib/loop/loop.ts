@@ -8,6 +8,7 @@
  */
 import { constants } from 'node:os';
 import { inspect } from 'node:util';
+import { isMainThread } from 'node:worker_threads';
 import {
   checkBoolean,
   checkFd,
@@ -70,6 +71,8 @@ const FIRST_BATCH = 256;
 const LARGEST_BATCH = 1 << 16;
 /** How often a wall-clock deadline is looked at where the kernel does not say that the clock was set, ms. */
 const WALL_RECHECK = 1000;
+/** A Worker that is terminated is not told by the kernel: it must come back to JavaScript to notice, ms. */
+const LONGEST_SLEEP = isMainThread ? Infinity : 100;
 const ESTALE = -constants.errno.ESTALE;
 
 /**
@@ -479,7 +482,7 @@ export class EventLoop implements Disposable {
 
   /** `limit`, or less if a timer is due before. */
   #patience(limit: number): number {
-    let wait = limit;
+    let wait = Math.min(limit, LONGEST_SLEEP);
     const next = this.#timers.nextDeadline();
     if (next !== Infinity) wait = Math.min(wait, Math.max(0, next - now()));
     const wall = this.#timers.nextWallDeadline();
@@ -635,7 +638,7 @@ export class EventLoop implements Disposable {
     const wall = this.#timers.nextWallDeadline();
     if (wall === this.#wallAlarm || !this.#kernelTellsWall) return;
     this.#wallAlarm = wall;
-    this.#kernelTellsWall = nativeLoop().setWallAlarm(this.#handle, wall) >= 0;
+    this.#kernelTellsWall = nativeLoop().setWallAlarm(this.#handle, Math.max(0, wall)) >= 0;
   }
 
   /** A promise for what `start` calls; rejected when the loop is closed before, or when `signal` aborts. */
