@@ -31,8 +31,11 @@ async function worker() {
 }
 
 function tidy(file) {
-  // gcc's flags that clang does not know are not what is being checked here.
-  const args = ['-p', database, '--quiet', '--extra-arg=-Wno-unknown-warning-option', file];
+  // The analyzer's default budget of 225 000 nodes a function takes four times as long and found nothing more here.
+  const analyzer = ['-Xclang', '-analyzer-config', '-Xclang', 'max-nodes=40000'];
+  // gcc's flags that clang does not know are not what is being checked.
+  const compiler = ['-Wno-unknown-warning-option', ...analyzer].map((flag) => `--extra-arg=${flag}`);
+  const args = ['-p', database, '--quiet', ...compiler, file];
   return new Promise((done, reject) => {
     const child = spawn('clang-tidy', args, { cwd: root, stdio: ['ignore', 'pipe', 'ignore'] });
     let output = '';

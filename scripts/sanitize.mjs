@@ -29,8 +29,9 @@ const kinds = {
     flags: '-fsanitize=thread',
     variables: [],
     runtime: 'libtsan.so',
+    // Node is not instrumented: what it does in mutexes of its own looks like races.
     options: (reports) => ({
-      TSAN_OPTIONS: `suppressions=${root}/test/setup/tsan.supp:log_path=${reports}/tsan:second_deadlock_stack=1`,
+      TSAN_OPTIONS: `ignore_noninstrumented_modules=1:log_path=${reports}/tsan:second_deadlock_stack=1`,
     }),
     slow: '5',
   },
