@@ -1,0 +1,4 @@
+// The echo server on forkbeard.
+import { answer, serve } from './server-forkbeard.mjs';
+
+serve({ bytes: answer });
