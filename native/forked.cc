@@ -12,29 +12,39 @@ namespace {
 
 std::atomic<uint32_t> generation{1};
 
-// A page that the kernel hands to a child as zeroes (MADV_WIPEONFORK, Linux 4.14, OpenBSD's minherit): it sees forks
-// that pass by pthread_atfork, too. Where there is none, pthread_atfork alone clears it.
-std::atomic<uint32_t>* const not_forked = [] {
-  void* page = mmap(nullptr, static_cast<size_t>(sysconf(_SC_PAGESIZE)), PROT_READ | PROT_WRITE,
-                    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  static std::atomic<uint32_t> fallback;
-  auto* flag = page == MAP_FAILED ? &fallback : static_cast<std::atomic<uint32_t>*>(page);
-  flag->store(1);
+// In a page that the kernel hands to a child as zeroes (MADV_WIPEONFORK, Linux 4.14): it sees forks that pass by
+// pthread_atfork, too. Where there is none, pthread_atfork alone clears it.
+uint32_t* MakeWord() {
+  auto size = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+  void* page = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  static uint32_t fallback;
+  uint32_t* word = page == MAP_FAILED ? &fallback : static_cast<uint32_t*>(page);
 #if defined(MADV_WIPEONFORK)
-  if (flag != &fallback) madvise(page, static_cast<size_t>(sysconf(_SC_PAGESIZE)), MADV_WIPEONFORK);
+  if (word != &fallback) madvise(page, size, MADV_WIPEONFORK);
 #endif
-  return flag;
-}();
-
-const int registered = pthread_atfork(nullptr, nullptr, [] { not_forked->store(0); });
+  *word = generation;
+  pthread_atfork(nullptr, nullptr, [] { *ForkWord() = 0; });
+  return word;
+}
 
 }  // namespace
 
+uint32_t* ForkWord() {
+  static uint32_t* const kWord = MakeWord();
+  return kWord;
+}
+
 uint32_t ForkGeneration() {
-  (void)registered;
-  if (not_forked->load(std::memory_order_relaxed) == 0 && not_forked->exchange(1) == 0)
-    generation.fetch_add(1);
-  return generation.load(std::memory_order_relaxed);
+  std::atomic_ref<uint32_t> word(*ForkWord());
+  uint32_t seen = word.load(std::memory_order_relaxed);
+  if (seen != 0) return seen;
+  // Threads of the child may come here at once; one of them counts.
+  uint32_t next = generation.load() + 1;
+  if (word.compare_exchange_strong(seen, next)) {
+    generation.store(next);
+    return next;
+  }
+  return seen;
 }
 
 }  // namespace forkbeard

@@ -9,4 +9,7 @@ namespace forkbeard {
 // generation belongs to the parent as well: it may be closed, but never edited or waited on.
 uint32_t ForkGeneration();
 
+// Where it can be read without a call, by JavaScript: the generation, or 0 in a child that has not counted itself yet.
+uint32_t* ForkWord();
+
 }  // namespace forkbeard

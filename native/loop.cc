@@ -392,8 +392,6 @@ napi_value Method(napi_env env, napi_callback_info info) {
   return js::Int(env, function(handle, call));
 }
 
-int Usable(LoopHandle*, js::Call<1>&) { return 0; }
-
 int Fd(LoopHandle* handle, js::Call<1>&) { return handle->poller()->fd(); }
 
 int SetBatch(LoopHandle* handle, js::Call<2>& call) {
@@ -512,6 +510,16 @@ napi_value Backends(napi_env env, napi_callback_info) {
   return names;
 }
 
+// forkWord(): the word of native/forked.h.
+napi_value ForkWordArray(napi_env env, napi_callback_info) {
+  napi_value buffer, array = nullptr;
+  ForkGeneration();
+  if (napi_create_external_arraybuffer(env, ForkWord(), sizeof(uint32_t), nullptr, nullptr, &buffer) == napi_ok) {
+    napi_create_typedarray(env, napi_uint32_array, 1, buffer, 0, &array);
+  }
+  return array;
+}
+
 // descriptorError(fd): why the kernel reports ERR, as a positive errno.
 napi_value DescriptorError(napi_env env, napi_callback_info info) {
   js::Call<1> call(env, info);
@@ -541,7 +549,7 @@ napi_value MakeLoopExports(napi_env env) {
   napi_value exports = js::Object(env);
   js::SetFunction(env, exports, "backends", Backends);
   js::SetFunction(env, exports, "open", Open);
-  js::SetFunction(env, exports, "usable", Method<1, Usable>);
+  js::SetFunction(env, exports, "forkWord", ForkWordArray);
   js::SetFunction(env, exports, "processId",
                   [](napi_env e, napi_callback_info) { return js::Int(e, static_cast<int32_t>(getpid())); });
   js::SetFunction(env, exports, "fd", Method<1, Fd, true>);

@@ -98,7 +98,7 @@ export class IoWatch extends WatcherBase implements IoWatcher {
     // Alone, onError hears of errors, which come unasked.
     this.wants = wants === 0 ? ERROR : wants;
     this.arms = this.wants;
-    this.settle();
+    this.enlist();
   }
 
   rearm(): void {

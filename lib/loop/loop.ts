@@ -31,7 +31,7 @@ import type {
   Watcher,
 } from './contract.ts';
 import { checkHandlers, type IoHost, IoTable } from './io.ts';
-import { HANGUP, type Handle, nativeLoop, READ, WRITE } from './native-loop.ts';
+import { forkGeneration, HANGUP, type Handle, nativeLoop, READ, WRITE } from './native-loop.ts';
 import { now, Timers, type TimeWatch, wallNow } from './time.ts';
 import { WatcherBase } from './watcher.ts';
 
@@ -60,7 +60,7 @@ class IdleWatch extends WatcherBase {
   constructor(loop: IoHost, callback: () => void) {
     super('FORKBEARD_IDLE', loop);
     this.callback = callback;
-    this.settle();
+    this.enlist();
   }
   protected override onStop(): void {
     // The queue skips what is not active.
@@ -100,6 +100,8 @@ export class EventLoop implements Disposable {
   readonly #host: IoHost;
   readonly #turn: (count: number) => void;
   #id: string;
+  /** Of the process whose kernel objects these are. */
+  #generation: number;
   #closed = false;
 
   // The batch that is being dispatched. A round that starts inside a handler goes on with it, so that no event waits
@@ -147,6 +149,7 @@ export class EventLoop implements Disposable {
     const handle = nativeLoop().open(this.backend);
     if (typeof handle === 'number') throw systemError(handle, CREATE_CALLS[this.backend]);
     this.#handle = handle;
+    this.#generation = forkGeneration();
     nativeLoop().setBatch(handle, this.#batch);
     this.#id = makeId();
     this.#turn = (count) => {
@@ -357,6 +360,7 @@ export class EventLoop implements Disposable {
     const errno = nativeLoop().recreate(this.#handle);
     if (errno < 0) throw systemError(errno, CREATE_CALLS[this.backend]);
     this.#id = makeId();
+    this.#generation = forkGeneration();
     this.#isHeld = false;
     this.#isRef = false;
     this.#isPending = false;
@@ -411,7 +415,7 @@ export class EventLoop implements Disposable {
 
   /** @internal Neither closed nor the parent's. */
   protected get alive(): boolean {
-    return !this.#closed && nativeLoop().usable(this.#handle) >= 0;
+    return !this.#closed && forkGeneration() === this.#generation;
   }
 
   /**
@@ -426,8 +430,7 @@ export class EventLoop implements Disposable {
   /** @internal Throws when the loop is closed, or the parent's. */
   protected usable(): void {
     if (this.#closed) throw closedError();
-    const errno = nativeLoop().usable(this.#handle);
-    if (errno === ESTALE) throw forkedError();
+    if (forkGeneration() !== this.#generation) throw forkedError();
   }
 
   /** @internal Usable, and driven by Node's event loop from now on. */
@@ -448,7 +451,7 @@ export class EventLoop implements Disposable {
   protected invoke<A>(watcher: WatcherBase, callback: (a: A) => void, a: A): void {
     this.#calls++;
     try {
-      watcher.scope.runInAsyncScope(callback, undefined, a);
+      watcher.runInAsyncScope(callback, undefined, a);
     } catch (error) {
       this.#errors.push(error);
     }
@@ -509,6 +512,8 @@ export class EventLoop implements Disposable {
     this.#depth--;
     if (this.#depth === 0) {
       if (this.#ended.length > 0) this.#settleRuns();
+      // The alarm that rang brought this round about, or was swallowed by its wait.
+      if (this.#alarm <= now()) this.#alarm = Infinity;
       if (!this.#closed) this.#settleDrive();
     }
     const errors = this.#errors;
@@ -543,7 +548,7 @@ export class EventLoop implements Disposable {
       if (!watcher.active) continue;
       watcher.retire();
       this.invoke(watcher, watcher.callback, undefined);
-      watcher.scope.emitDestroy();
+      watcher.emitDestroy();
     }
   }
 
@@ -559,7 +564,7 @@ export class EventLoop implements Disposable {
       if (!watcher.active) continue;
       watcher.retire();
       this.invoke(watcher, watcher.callback, undefined);
-      watcher.scope.emitDestroy();
+      watcher.emitDestroy();
     }
   }
 
@@ -619,16 +624,15 @@ export class EventLoop implements Disposable {
 
   /** The alarm that wakes Node's loop may ring too early, which costs a turn, but never too late. */
   #settleAlarms(): void {
-    const next = this.#timers.nextDeadline();
+    let wanted = this.#timers.nextDeadline();
     const wall = this.#timers.nextWallDeadline();
-    let wanted = next;
+    if (wall === Infinity && wanted >= this.#alarm) return;
     const time = now();
     if (wall !== Infinity) {
       this.#settleWallAlarm();
       if (!this.#kernelTellsWall)
         wanted = Math.min(wanted, time + Math.min(WALL_RECHECK, Math.max(0, wall - wallNow())));
     }
-    if (this.#alarm <= time) this.#alarm = Infinity;
     if (wanted >= this.#alarm) return;
     this.#alarm = wanted;
     nativeLoop().setAlarm(this.#handle, Math.max(0, wanted - time));

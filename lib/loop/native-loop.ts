@@ -21,8 +21,11 @@ export interface NativeLoop {
   /** What this machine can run, best first. */
   backends(): BackendName[];
   open(backend: BackendName): Handle | number;
-  /** 0, -EBADF when it is closed, -ESTALE in a forked child. */
-  usable(loop: Handle): number;
+  /**
+   * One number that is another one in a forked child, whoever forked it: a loop that was made under another one has the
+   * parent's kernel objects. Memory that the kernel itself changes, so that looking costs nothing.
+   */
+  forkWord(): Uint32Array;
   /** The true one: `process.pid` is what it was when Node started. */
   processId(): number;
   fd(loop: Handle): number;
@@ -53,8 +56,15 @@ export interface NativeLoop {
 }
 
 let loaded: NativeLoop | undefined;
+let forkWord: Uint32Array | undefined;
 
 export function nativeLoop(): NativeLoop {
   loaded ??= addon<{ loop: NativeLoop }>().loop;
   return loaded;
+}
+
+/** Differs between a process and its forked children. */
+export function forkGeneration(): number {
+  forkWord ??= nativeLoop().forkWord();
+  return forkWord[0] as number;
 }

@@ -21,7 +21,7 @@ abstract class QueuedWatch extends WatcherBase implements TimeWatcher {
   constructor(keeper: Keeper, callback: () => void) {
     super('FORKBEARD_TIMER', keeper);
     this.callback = callback;
-    this.settle();
+    this.enlist();
   }
 }
 

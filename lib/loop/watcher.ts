@@ -1,6 +1,7 @@
 /**
  * What all watchers are made of: they are active until stopped, they keep the process alive unless unref'ed, and
- * their callbacks run in the async context of the registration. The floors above derive their own from it.
+ * their callbacks run in the async context of the registration, being async resources themselves. The floors above
+ * derive their own from it.
  */
 import { AsyncResource } from 'node:async_hooks';
 import type { Watcher } from './contract.ts';
@@ -13,65 +14,74 @@ export interface Keeper {
 
 const MANUAL = { requireManualDestroy: true };
 
-export abstract class WatcherBase implements Watcher {
-  /** The async context that the callbacks run in. */
-  readonly scope: AsyncResource;
+// One number, not three fields: a program may have a million timers, and the garbage collector moves each of them.
+const ACTIVE = 1;
+const REF = 2;
+/** It is counted among those that keep the process alive. */
+const KEEPS = 4;
+
+export abstract class WatcherBase extends AsyncResource implements Watcher {
   readonly #keeper: Keeper;
-  #active = true;
-  #ref = true;
-  #keeps = false;
+  #state = ACTIVE | REF;
 
   constructor(type: string, keeper: Keeper) {
     // Without the option every watcher would cost the garbage collector a weak reference.
-    this.scope = new AsyncResource(type, MANUAL);
+    super(type, MANUAL);
     this.#keeper = keeper;
-    keeper.count(1, 0);
   }
 
   get active(): boolean {
-    return this.#active;
+    return (this.#state & ACTIVE) !== 0;
   }
 
   stop(): void {
-    if (!this.#active) return;
+    if ((this.#state & ACTIVE) === 0) return;
     this.retire();
     this.onStop();
-    this.scope.emitDestroy();
+    this.emitDestroy();
   }
 
   ref(): this {
-    this.#ref = true;
+    this.#state |= REF;
     this.settle();
     return this;
   }
 
   unref(): this {
-    this.#ref = false;
+    this.#state &= ~REF;
     this.settle();
     return this;
   }
 
   hasRef(): boolean {
-    return this.#ref;
+    return (this.#state & REF) !== 0;
   }
 
   [Symbol.dispose](): void {
     this.stop();
   }
 
-  /** Takes it off the books: stopped, or about to do what it does only once. */
-  retire(): void {
-    if (!this.#active) return;
-    this.#active = false;
-    this.#keeper.count(-1, 0);
-    this.settle();
+  /** To be called by every constructor at its end: from now on it counts. */
+  protected enlist(): void {
+    const keeps = this.armed;
+    if (keeps) this.#state |= KEEPS;
+    this.#keeper.count(1, keeps ? 1 : 0);
   }
 
-  /** To be called by every constructor at its end, and when `armed` may have changed. */
+  /** Takes it off the books: stopped, or about to do what it does only once. */
+  retire(): void {
+    const state = this.#state;
+    if ((state & ACTIVE) === 0) return;
+    this.#state = state & REF;
+    this.#keeper.count(-1, (state & KEEPS) !== 0 ? -1 : 0);
+  }
+
+  /** To be called when `armed` may have changed. */
   settle(): void {
-    const keeps = this.#active && this.#ref && this.armed;
-    if (keeps === this.#keeps) return;
-    this.#keeps = keeps;
+    const state = this.#state;
+    const keeps = (state & ACTIVE) !== 0 && (state & REF) !== 0 && this.armed;
+    if (keeps === ((state & KEEPS) !== 0)) return;
+    this.#state = keeps ? state | KEEPS : state & ~KEEPS;
     this.#keeper.count(0, keeps ? 1 : -1);
   }
 
