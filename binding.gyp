@@ -1,9 +1,19 @@
 # Native targets. node-gyp builds them into build/Release; lib/native.ts finds them (prebuilt first).
 {
   'variables': {
-    # A libkqueue (or this project's own emulation) to build the kqueue backend against on Linux.
+    # The kqueue backend on Linux: over a libkqueue that these two name (a folder with sys/event.h, a linker's
+    # argument), or over the emulation of the tests (scripts/build-kqueue.mjs).
     'kqueue_include%': '',
     'kqueue_library%': '',
+    'kqueue_emulation%': 'false',
+    # Everything of the backends and nothing of JavaScript, for native tests.
+    'poller_sources': [
+      'native/poller/poller.cc',
+      'native/poller/poll.cc',
+      'native/wakeup.cc',
+      'native/pretend.cc',
+      'native/forked.cc',
+    ],
     # LeakSanitizer's hand brake, for scripts/sanitize.mjs.
     'leak_check%': 'false',
     # The package brings its binaries along and has no install script. Package managers that start node-gyp all the
@@ -37,13 +47,9 @@
     {
       'target_name': 'forkbeard',
       'sources': [
+        '<@(poller_sources)',
         'native/addon.cc',
-        'native/poller/poller.cc',
-        'native/poller/poll.cc',
-        'native/wakeup.cc',
-        'native/pretend.cc',
         'native/descriptors.cc',
-        'native/forked.cc',
         'native/loop.cc',
         'native/spawn.cc',
         'native/spawn/child.cc',
@@ -65,10 +71,41 @@
           'include_dirs': ['<(kqueue_include)'],
           'libraries': ['<(kqueue_library)'],
         }],
+        ['kqueue_emulation=="true"', {
+          'sources': ['native/poller/kqueue.cc', 'test/native/kqueue/emulation.cc'],
+          'defines': ['FORKBEARD_KQUEUE'],
+          'include_dirs': ['test/native/kqueue'],
+          'ldflags': ['-Wl,--wrap=close'],
+        }],
       ],
     },
   ],
   'conditions': [
+    ['kqueue_emulation=="true"', {
+      'targets': [
+        {
+          'target_name': 'kqueue_emulation_test',
+          'type': 'executable',
+          'sources': ['test/native/kqueue/emulation.cc', 'test/native/kqueue/emulation_test.cc'],
+          'include_dirs': ['test/native/kqueue'],
+          'ldflags': ['-Wl,--wrap=close', '-pthread'],
+        },
+        {
+          'target_name': 'kqueue_backend_test',
+          'type': 'executable',
+          'sources': [
+            '<@(poller_sources)',
+            'native/poller/epoll.cc',
+            'native/poller/kqueue.cc',
+            'test/native/kqueue/emulation.cc',
+            'test/native/kqueue/backend_test.cc',
+          ],
+          'defines': ['FORKBEARD_KQUEUE'],
+          'include_dirs': ['test/native/kqueue'],
+          'ldflags': ['-Wl,--wrap=close', '-pthread'],
+        },
+      ],
+    }],
     ['leak_check=="true"', {
       'targets': [{ 'target_name': 'leak_check', 'sources': ['test/native/leak_check.cc'] }],
     }],
