@@ -54,6 +54,8 @@
         'native/spawn.cc',
         'native/spawn/child.cc',
         'native/spawn/start.cc',
+        'native/signals.cc',
+        'native/child.cc',
         'native/sys.cc',
         'native/sys/address.cc',
         'native/sys/descriptors.cc',

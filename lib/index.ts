@@ -11,6 +11,7 @@ export type {
   TimeWatcher,
   Watcher,
 } from './loop/contract.ts';
+export type { ChildProcess, ExitStatus, SignalInfo, SignalName } from './process/contract.ts';
 export { Loop } from './process/loop.ts';
 export type { Address } from './sys/address.ts';
 export * as sys from './sys/index.ts';

@@ -3,7 +3,9 @@
 
 #include <node_api.h>
 
+#include "child.h"
 #include "loop.h"
+#include "signals.h"
 #include "spawn.h"
 #include "sys.h"
 
@@ -21,6 +23,8 @@ NAPI_MODULE_INIT(/* napi_env env, napi_value exports */) {
   napi_set_instance_data(
       env, addon, [](napi_env, void* data, void*) { delete static_cast<forkbeard::Addon*>(data); }, nullptr);
   Export(env, exports, "loop", forkbeard::MakeLoopExports);
+  Export(env, exports, "signals", forkbeard::MakeSignalExports);
+  Export(env, exports, "child", forkbeard::MakeChildExports);
   Export(env, exports, "spawn", forkbeard::MakeSpawnExports);
   Export(env, exports, "sys", forkbeard::MakeSysExports);
   return exports;

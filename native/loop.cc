@@ -15,6 +15,7 @@
 #include "forked.h"
 #include "js.h"
 #include "poller/poller.h"
+#include "signals.h"
 
 namespace forkbeard {
 
@@ -208,6 +209,7 @@ class LoopHandle {
       drive_ = nullptr;
     }
     SetHold(false);
+    SignalsPollerGone(poller_.get());
     poller_.reset();
     if (!turning_) DestroyContext();
   }

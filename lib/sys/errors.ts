@@ -86,6 +86,20 @@ export function unknownSignal(signal: string | number, near?: string): Error {
   return misuse(TypeError, 'UNKNOWN_SIGNAL', `Unknown signal ${inspect(signal)}${hint}`);
 }
 
+/** SIGKILL and SIGSTOP. */
+export function uncatchableSignal(name: string): Error {
+  return misuse(
+    TypeError,
+    'SIGNAL_UNCATCHABLE',
+    `${name} cannot be watched: the kernel lets no process see it`,
+  );
+}
+
+/** A signal that this process needs for itself. */
+export function reservedSignal(name: string, reason: string): Error {
+  return misuse(TypeError, 'SIGNAL_RESERVED', `${name} cannot be watched: ${reason}`);
+}
+
 export function unknownName(what: string, name: string, known: readonly string[]): Error {
   const near = nearest(name, known);
   const hint = near === undefined ? '' : `; did you mean "${near}"?`;

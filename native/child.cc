@@ -1,0 +1,475 @@
+#include "child.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/types.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <uv.h>
+
+#include <cstdlib>
+#include <mutex>
+#include <new>
+#include <set>
+#include <span>
+
+#include "fd.h"
+#include "js.h"
+#include "pretend.h"
+
+#if defined(__linux__)
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+#endif
+#if defined(__APPLE__) || defined(__FreeBSD__)
+#include <sys/sysctl.h>
+#endif
+#if defined(__FreeBSD__)
+#include <sys/user.h>
+#endif
+#if defined(FORKBEARD_KQUEUE) || defined(__APPLE__) || defined(__FreeBSD__) || defined(__OpenBSD__) || \
+    defined(__NetBSD__)
+#define FORKBEARD_EVFILT_PROC
+#include <sys/event.h>
+#endif
+
+namespace forkbeard {
+
+namespace {
+
+#if defined(__linux__)
+// Called by number: a C library that knows the names would tie the binary to its version.
+#if !defined(SYS_pidfd_open)
+#define SYS_pidfd_open 434  // Linux 5.3
+#endif
+#if !defined(SYS_pidfd_send_signal)
+#define SYS_pidfd_send_signal 424  // Linux 5.1
+#endif
+constexpr auto kPidfdIdtype = static_cast<idtype_t>(3);  // P_PIDFD, Linux 5.4
+constexpr unsigned kSignalProcessGroup = 1u << 2;        // PIDFD_SIGNAL_PROCESS_GROUP, Linux 6.9
+// Every child, whichever signal its end sends.
+constexpr int kEveryChild = __WALL;
+
+// PIDFD_GET_INFO (Linux 6.13; how a process ended since 6.15) in its first form.
+struct PidfdInfo {
+  uint64_t mask;
+  uint64_t cgroup;
+  uint32_t ids[11];
+  int32_t exit_code;
+};
+static_assert(sizeof(PidfdInfo) == 64, "PIDFD_INFO_SIZE_VER0");
+constexpr uint64_t kInfoExit = 1u << 3;
+constexpr unsigned long kGetInfo = _IOWR(0xff, 11, PidfdInfo);
+#else
+constexpr int kEveryChild = 0;
+#endif
+
+// What waitpid(2) would have given: what the W… macros, and everybody's documentation, speak of.
+int WaitStatus(const siginfo_t& info) {
+  switch (info.si_code) {
+    case CLD_EXITED:
+      return (info.si_status & 0xff) << 8;
+    case CLD_DUMPED:
+      return info.si_status | 0x80;
+    default:
+      return info.si_status;
+  }
+}
+
+// 1 and the status when the child has ended, 0 while it runs, or a negative errno: -ECHILD for what is no child of
+// this process, or not any more. Never looks at any process but this one.
+int Wait(pid_t pid, [[maybe_unused]] int pidfd, int options, int* status) {
+  siginfo_t info = {};
+  int result = -1;
+  errno = EINVAL;
+#if defined(__linux__)
+  if (pidfd >= 0) result = waitid(kPidfdIdtype, pidfd, &info, WEXITED | WNOHANG | options);
+#endif
+  // EINVAL: a kernel without P_PIDFD. A child that nobody has reaped keeps its number.
+  if (result < 0 && errno == EINVAL) result = waitid(P_PID, pid, &info, WEXITED | WNOHANG | options);
+  if (result < 0) return -errno;
+  if (info.si_pid == 0) return 0;
+  *status = WaitStatus(info);
+  return 1;
+}
+
+#if defined(__linux__)
+
+// Of /proc/<pid>/stat: the state, and the numbers that follow it as far as they are asked for.
+bool ReadStat(const char* pid, char* state, std::span<long long> numbers) {
+  char path[64];
+  snprintf(path, sizeof path, "/proc/%s/stat", pid);
+  Fd file(open(path, O_RDONLY | O_CLOEXEC));
+  if (!file) return false;
+  char text[1024];
+  ssize_t length = read(file.get(), text, sizeof text - 1);
+  if (length <= 0) return false;
+  text[length] = '\0';
+  // The command's name may hold anything, parentheses included.
+  char* after = strrchr(text, ')');
+  if (after == nullptr || after[1] == '\0') return false;
+  *state = after[2];
+  char* at = after + 3;
+  for (long long& number : numbers) number = strtoll(at, &at, 10);
+  return true;
+}
+
+bool IsGone(char state) { return state == 'Z' || state == 'X' || state == 'x'; }
+
+#endif
+
+// For a process that we cannot wait for.
+bool HasEnded(pid_t pid, int pidfd) {
+  if (pidfd >= 0) {
+    pollfd poll_for = {pidfd, POLLIN, 0};
+    return poll(&poll_for, 1, 0) > 0 && (poll_for.revents & POLLIN);
+  }
+  if (kill(pid, 0) < 0 && errno == ESRCH) return true;
+#if defined(__linux__)
+  char text[16], state;
+  snprintf(text, sizeof text, "%d", pid);
+  return ReadStat(text, &state, {}) && IsGone(state);
+#else
+  return false;
+#endif
+}
+
+// How a process ended that somebody else has reaped, where the kernel remembers it.
+bool Remembered([[maybe_unused]] int pidfd, [[maybe_unused]] int* status) {
+#if defined(__linux__)
+  if (pidfd < 0 || PretendMissing("pidfd_info")) return false;
+  PidfdInfo info = {};
+  info.mask = kInfoExit;
+  if (ioctl(pidfd, kGetInfo, &info) < 0 || !(info.mask & kInfoExit)) return false;
+  *status = info.exit_code;
+  return true;
+#else
+  return false;
+#endif
+}
+
+struct Search {
+  pid_t pid;
+  bool found;
+};
+
+// Whether child_process (or whoever uses libuv in this environment) waits for this child.
+bool IsLibuvs(napi_env env, pid_t pid) {
+  uv_loop_t* loop = nullptr;
+  if (napi_get_uv_event_loop(env, &loop) != napi_ok) return false;
+  Search search = {pid, false};
+  uv_walk(
+      loop,
+      [](uv_handle_t* handle, void* argument) {
+        auto* wanted = static_cast<Search*>(argument);
+        if (handle->type == UV_PROCESS && reinterpret_cast<uv_process_t*>(handle)->pid == wanted->pid) {
+          wanted->found = true;
+        }
+      },
+      &search);
+  return search.found;
+}
+
+// The pidfds of this process, of all its threads: a forked child closes them before their numbers can mean anything
+// else. Guarded by a lock that the child makes anew, because a thread that is gone may have held it.
+alignas(std::mutex) char lock_memory[sizeof(std::mutex)];
+std::mutex* lock = new (lock_memory) std::mutex;
+std::set<int> pidfds;
+
+int Keep(int pidfd) {
+  std::lock_guard<std::mutex> guard(*lock);
+  pidfds.insert(pidfd);
+  return pidfd;
+}
+
+// ------------------------------------------------------------------------------------ what JavaScript sees
+
+bool Statuses(napi_env env, napi_value value, std::span<int32_t>* out) {
+  napi_typedarray_type type;
+  size_t length;
+  void* data;
+  if (napi_get_typedarray_info(env, value, &type, &length, &data, nullptr, nullptr) != napi_ok ||
+      type != napi_int32_array || length == 0) {
+    return false;
+  }
+  *out = {static_cast<int32_t*>(data), length};
+  return true;
+}
+
+// open(pid): a pidfd, close-on-exec, or a negative errno.
+napi_value Open(napi_env env, napi_callback_info info) {
+  js::Call<1> call(env, info);
+  int32_t pid;
+  if (!call.Int(0, &pid) || pid <= 0) return js::Int(env, -EINVAL);
+#if defined(__linux__)
+  if (PretendMissing("pidfd_open")) return js::Int(env, -ENOSYS);
+  auto pidfd = static_cast<int>(syscall(SYS_pidfd_open, pid, 0));
+  return js::Int(env, pidfd < 0 ? -errno : Keep(pidfd));
+#else
+  return js::Int(env, -ENOSYS);
+#endif
+}
+
+// keep(pidfd): as if open had made it.
+napi_value KeepPidfd(napi_env env, napi_callback_info info) {
+  js::Call<1> call(env, info);
+  int32_t pidfd;
+  if (!call.Int(0, &pidfd) || pidfd < 0) return js::Int(env, -EINVAL);
+  return js::Int(env, Keep(pidfd));
+}
+
+// close(pidfd): one that open or keep gave; anything else is left alone.
+napi_value Close(napi_env env, napi_callback_info info) {
+  js::Call<1> call(env, info);
+  int32_t pidfd;
+  if (!call.Int(0, &pidfd)) return js::Int(env, -EINVAL);
+  std::lock_guard<std::mutex> guard(*lock);
+  if (pidfds.erase(pidfd) == 0) return js::Int(env, -EBADF);
+  close(pidfd);
+  return js::Int(env, 0);
+}
+
+// kinship(pid, pidfd): who reaps it. See Kinship in lib/process/native.ts.
+napi_value Kinship(napi_env env, napi_callback_info info) {
+  enum : int32_t { kStranger, kAnotherThreads, kLibuvs, kOurs };
+  js::Call<2> call(env, info);
+  int32_t pid, pidfd;
+  if (!call.Int(0, &pid) || !call.Int(1, &pidfd) || pid <= 0) return js::Int(env, -EINVAL);
+  int status;
+  int waited = Wait(pid, pidfd, WNOWAIT | kEveryChild, &status);
+  if (waited < 0) return js::Int(env, waited == -ECHILD ? kStranger : waited);
+  if (IsLibuvs(env, pid)) return js::Int(env, kLibuvs);
+#if defined(__linux__)
+  // Another thread's child_process may wait for what that thread has forked.
+  if (Wait(pid, pidfd, WNOWAIT | kEveryChild | __WNOTHREAD, &status) == -ECHILD) {
+    return js::Int(env, kAnotherThreads);
+  }
+#endif
+  return js::Int(env, kOurs);
+}
+
+// observe(pid, pidfd, out): 0 while it runs; 1 when it has ended, with its wait status in out[0]; 2 when it has ended
+// and is not ours to wait for, or not any more: then out[1] tells whether out[0] holds the status all the same.
+napi_value Observe(napi_env env, napi_callback_info info) {
+  js::Call<3> call(env, info);
+  int32_t pid, pidfd;
+  std::span<int32_t> out;
+  if (!call.Int(0, &pid) || !call.Int(1, &pidfd) || pid <= 0 || !Statuses(env, call[2], &out) ||
+      out.size() < 2) {
+    return js::Int(env, -EINVAL);
+  }
+  int waited = Wait(pid, pidfd, WNOWAIT | kEveryChild, &out[0]);
+  if (waited != -ECHILD) return js::Int(env, waited);
+  if (!HasEnded(pid, pidfd)) return js::Int(env, 0);
+  out[1] = Remembered(pidfd, &out[0]) ? 1 : 0;
+  return js::Int(env, 2);
+}
+
+// reap(pid, pidfd, out): 1 when it was there to be reaped, its status in out[0]; 0 while it runs; or a negative errno.
+napi_value Reap(napi_env env, napi_callback_info info) {
+  js::Call<3> call(env, info);
+  int32_t pid, pidfd;
+  std::span<int32_t> out;
+  if (!call.Int(0, &pid) || !call.Int(1, &pidfd) || pid <= 0 || !Statuses(env, call[2], &out)) {
+    return js::Int(env, -EINVAL);
+  }
+  return js::Int(env, Wait(pid, pidfd, kEveryChild, &out[0]));
+}
+
+// signal(pid, pidfd, number): 0 or a negative errno. Without a pidfd only for a child that nobody has reaped.
+napi_value Signal(napi_env env, napi_callback_info info) {
+  js::Call<3> call(env, info);
+  int32_t pid, pidfd, number;
+  if (!call.Int(0, &pid) || !call.Int(1, &pidfd) || !call.Int(2, &number) || pid <= 0) {
+    return js::Int(env, -EINVAL);
+  }
+#if defined(__linux__)
+  if (pidfd >= 0) {
+    if (syscall(SYS_pidfd_send_signal, pidfd, number, nullptr, 0) == 0) return js::Int(env, 0);
+    // Sandboxes know pidfd_open and not always its sister.
+    if (errno != ENOSYS) return js::Int(env, -errno);
+  }
+#endif
+  return js::Int(env, kill(pid, number) < 0 ? -errno : 0);
+}
+
+// signalGroup(group, pidfd, number): to the process group that the pidfd's process leads or, being gone, has led.
+// -EINVAL where the kernel cannot address it so. With a pidfd of -1 by number: only while the leader is not reaped.
+napi_value SignalGroup(napi_env env, napi_callback_info info) {
+  js::Call<3> call(env, info);
+  int32_t group, pidfd, number;
+  if (!call.Int(0, &group) || !call.Int(1, &pidfd) || !call.Int(2, &number)) return js::Int(env, -EINVAL);
+  // Group 1 is init's, and -1 and 0 are everybody's and our own.
+  if (group <= 1 || group == getpgrp()) return js::Int(env, -EPERM);
+  if (pidfd < 0) return js::Int(env, kill(-group, number) < 0 ? -errno : 0);
+#if defined(__linux__)
+  if (PretendMissing("pidfd_group")) return js::Int(env, -EINVAL);
+  long result = syscall(SYS_pidfd_send_signal, pidfd, number, nullptr, kSignalProcessGroup);
+  return js::Int(env, result < 0 ? -errno : 0);
+#else
+  return js::Int(env, -EINVAL);
+#endif
+}
+
+// groupMembers(group, out): how many of its processes have not ended (out holds the first of them), or a negative
+// errno. Zombies do not count: their number waits for their parent, they do nothing any more.
+napi_value GroupMembers(napi_env env, napi_callback_info info) {
+  js::Call<2> call(env, info);
+  int32_t group;
+  std::span<int32_t> out;
+  if (!call.Int(0, &group) || group <= 0 || !Statuses(env, call[1], &out)) return js::Int(env, -EINVAL);
+  size_t count = 0;
+  [[maybe_unused]] auto add = [&](int32_t pid) {
+    if (count < out.size()) out[count] = pid;
+    count++;
+  };
+#if defined(__linux__)
+  DIR* directory = opendir("/proc");
+  if (directory == nullptr) return js::Int(env, -errno);
+  while (dirent* entry = readdir(directory)) {
+    if (entry->d_name[0] < '1' || entry->d_name[0] > '9') continue;
+    char state;
+    long long parent_and_group[2];
+    if (!ReadStat(entry->d_name, &state, parent_and_group)) continue;
+    if (parent_and_group[1] == group && !IsGone(state)) add(atoi(entry->d_name));
+  }
+  closedir(directory);
+#elif defined(__APPLE__) || defined(__FreeBSD__)
+  int name[] = {CTL_KERN, KERN_PROC, KERN_PROC_PGRP, group};
+  kinfo_proc processes[256];
+  size_t length = sizeof processes;
+  // ENOMEM: there are more, and what fits was written.
+  if (sysctl(name, 4, processes, &length, nullptr, 0) < 0 && errno != ENOMEM) return js::Int(env, -errno);
+  for (size_t i = 0; i < length / sizeof processes[0]; i++) {
+#if defined(__APPLE__)
+    if (processes[i].kp_proc.p_stat != SZOMB) add(processes[i].kp_proc.p_pid);
+#else
+    if (processes[i].ki_stat != SZOMB) add(processes[i].ki_pid);
+#endif
+  }
+#else
+  return js::Int(env, -ENOSYS);
+#endif
+  return js::Int(env, static_cast<int32_t>(count));
+}
+
+// groupOf(pid): the process group that it is in now, or a negative errno.
+napi_value GroupOf(napi_env env, napi_callback_info info) {
+  js::Call<1> call(env, info);
+  int32_t pid;
+  if (!call.Int(0, &pid) || pid <= 0) return js::Int(env, -EINVAL);
+  pid_t group = getpgid(pid);
+  return js::Int(env, group < 0 ? -errno : group);
+}
+
+// birth(pid): a number that another process with the same pid would not have; negative when there is no such process
+// or this system does not tell.
+napi_value Birth(napi_env env, napi_callback_info info) {
+  js::Call<1> call(env, info);
+  int32_t pid;
+  if (!call.Int(0, &pid) || pid <= 0) return js::Int(env, -EINVAL);
+#if defined(__linux__)
+  char text[16], state;
+  snprintf(text, sizeof text, "%d", pid);
+  long long numbers[19];  // up to starttime, the 22nd field
+  if (ReadStat(text, &state, numbers)) return js::Number(env, static_cast<double>(numbers[18]));
+#endif
+  return js::Int(env, -ESRCH);
+}
+
+// ------------------------------------------------------------------------------------ EVFILT_PROC
+
+// openQueue(): a kqueue that becomes readable when a process that was added to it ends. -ENOSYS where there is none.
+napi_value OpenQueue(napi_env env, napi_callback_info) {
+#if defined(FORKBEARD_EVFILT_PROC)
+  if (PretendMissing("kqueue")) return js::Int(env, -ENOSYS);
+  int queue = kqueue();
+  if (queue < 0) return js::Int(env, -errno);
+  fcntl(queue, F_SETFD, FD_CLOEXEC);
+  return js::Int(env, queue);
+#else
+  return js::Int(env, -ENOSYS);
+#endif
+}
+
+// addToQueue(queue, pid): 0, -ESRCH when the process has ended already (it may be there to be waited for), or another
+// negative errno.
+napi_value AddToQueue(napi_env env, napi_callback_info info) {
+  js::Call<2> call(env, info);
+  int32_t queue, pid;
+  if (!call.Int(0, &queue) || !call.Int(1, &pid) || pid <= 0) return js::Int(env, -EINVAL);
+#if defined(FORKBEARD_EVFILT_PROC)
+  struct kevent change;
+  EV_SET(&change, static_cast<uintptr_t>(pid), EVFILT_PROC, EV_ADD | EV_ONESHOT, NOTE_EXIT, 0, nullptr);
+  return js::Int(env, kevent(queue, &change, 1, nullptr, 0, nullptr) < 0 ? -errno : 0);
+#else
+  return js::Int(env, -ENOSYS);
+#endif
+}
+
+// removeFromQueue(queue, pid)
+napi_value RemoveFromQueue(napi_env env, napi_callback_info info) {
+  js::Call<2> call(env, info);
+  int32_t queue, pid;
+  if (!call.Int(0, &queue) || !call.Int(1, &pid) || pid <= 0) return js::Int(env, -EINVAL);
+#if defined(FORKBEARD_EVFILT_PROC)
+  struct kevent change;
+  EV_SET(&change, static_cast<uintptr_t>(pid), EVFILT_PROC, EV_DELETE, 0, 0, nullptr);
+  return js::Int(env, kevent(queue, &change, 1, nullptr, 0, nullptr) < 0 ? -errno : 0);
+#else
+  return js::Int(env, -ENOSYS);
+#endif
+}
+
+// takeFromQueue(queue, out): the pids of those that have ended are in out; how many, or a negative errno.
+napi_value TakeFromQueue(napi_env env, napi_callback_info info) {
+  js::Call<2> call(env, info);
+  int32_t queue;
+  std::span<int32_t> out;
+  if (!call.Int(0, &queue) || !Statuses(env, call[1], &out)) return js::Int(env, -EINVAL);
+#if defined(FORKBEARD_EVFILT_PROC)
+  struct kevent events[64];
+  timespec at_once = {};
+  int room = static_cast<int>(out.size() < 64 ? out.size() : 64);
+  int count = kevent(queue, nullptr, 0, events, room, &at_once);
+  for (int i = 0; i < count; i++) out[i] = static_cast<int32_t>(events[i].ident);
+  return js::Int(env, count < 0 ? -errno : count);
+#else
+  return js::Int(env, -ENOSYS);
+#endif
+}
+
+}  // namespace
+
+void ChildrenForked() {
+  lock = new (lock_memory) std::mutex;
+  for (int pidfd : pidfds) close(pidfd);
+  pidfds.clear();
+}
+
+napi_value MakeChildExports(napi_env env) {
+  napi_value exports = js::Object(env);
+  js::SetFunction(env, exports, "open", Open);
+  js::SetFunction(env, exports, "keep", KeepPidfd);
+  js::SetFunction(env, exports, "close", Close);
+  js::SetFunction(env, exports, "kinship", Kinship);
+  js::SetFunction(env, exports, "observe", Observe);
+  js::SetFunction(env, exports, "reap", Reap);
+  js::SetFunction(env, exports, "signal", Signal);
+  js::SetFunction(env, exports, "signalGroup", SignalGroup);
+  js::SetFunction(env, exports, "groupMembers", GroupMembers);
+  js::SetFunction(env, exports, "groupOf", GroupOf);
+  js::SetFunction(env, exports, "birth", Birth);
+  js::SetFunction(env, exports, "openQueue", OpenQueue);
+  js::SetFunction(env, exports, "addToQueue", AddToQueue);
+  js::SetFunction(env, exports, "removeFromQueue", RemoveFromQueue);
+  js::SetFunction(env, exports, "takeFromQueue", TakeFromQueue);
+  return exports;
+}
+
+}  // namespace forkbeard
