@@ -59,6 +59,7 @@
         'native/sys.cc',
         'native/sys/address.cc',
         'native/sys/descriptors.cc',
+        'native/sys/messages.cc',
         'native/sys/options.cc',
         'native/sys/process.cc',
         'native/sys/sockets.cc',

@@ -11,6 +11,7 @@ napi_value MakeSysExports(napi_env env) {
   sys::RegisterTransfer(env, exports);
   sys::RegisterSockets(env, exports);
   sys::RegisterDescriptors(env, exports);
+  sys::RegisterMessages(env, exports);
   sys::RegisterOptions(env, exports);
   sys::RegisterProcess(env, exports);
   return exports;

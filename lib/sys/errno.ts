@@ -2,6 +2,7 @@
  * Error numbers of this platform, positive. The data path returns them negated: `-sys.EAGAIN`.
  */
 import { constants } from 'node:os';
+import { getSystemErrorMap } from 'node:util';
 
 export const {
   E2BIG,
@@ -84,3 +85,9 @@ export const {
   EWOULDBLOCK,
   EXDEV,
 } = constants.errno;
+
+// libuv knows these, os.constants does not.
+const others = new Map([...getSystemErrorMap()].map(([number, [name]]) => [name, -number]));
+export const EHOSTDOWN: number = others.get('EHOSTDOWN') as number;
+export const ESHUTDOWN: number = others.get('ESHUTDOWN') as number;
+export const ESOCKTNOSUPPORT: number = others.get('ESOCKTNOSUPPORT') as number;

@@ -3,9 +3,11 @@
  * look like Node's own (`code`, negative `errno`, `syscall`, and what it was about); misuse has a code of the form
  * `ERR_FORKBEARD_…`. The bottom room of the house: it imports nothing from it.
  */
-import { getSystemErrorMap, inspect } from 'node:util';
+import { getSystemErrorMap, inspect, types } from 'node:util';
 
-const errnos: ReadonlyMap<number, [name: string, message: string]> = getSystemErrorMap();
+const errnos = new Map<number, [name: string, message: string]>(getSystemErrorMap());
+// libuv's table lacks this one, which says that too many descriptors are on their way (sendmsg with SCM_RIGHTS).
+errnos.set(process.platform === 'linux' ? -109 : -59, ['ETOOMANYREFS', 'too many references']);
 
 export interface SystemErrorDetails {
   fd?: number;
@@ -51,6 +53,15 @@ function misuse(
   return Object.assign(error, { code: `ERR_FORKBEARD_${code}` });
 }
 
+function describe(value: unknown): string {
+  try {
+    return inspect(value, { depth: 0, maxStringLength: 128, maxArrayLength: 8 });
+  } catch {
+    // An object that throws while it is looked at must not hide what is wrong with it.
+    return typeof value;
+  }
+}
+
 /** Wrong state or wrong moment: `ERR_FORKBEARD_<code>`. */
 export function stateError(code: string, message: string, options?: ErrorOptions): Error & { code: string } {
   return misuse(Error, code, message, options);
@@ -60,7 +71,7 @@ export function invalidType(name: string, expected: string, received: unknown): 
   return misuse(
     TypeError,
     'INVALID_ARG_TYPE',
-    `"${name}" must be ${expected}. Received ${inspect(received, { depth: 0 })}`,
+    `"${name}" must be ${expected}. Received ${describe(received)}`,
   );
 }
 
@@ -68,7 +79,7 @@ export function invalidValue(name: string, expected: string, received: unknown):
   return misuse(
     TypeError,
     'INVALID_ARG_VALUE',
-    `"${name}" must be ${expected}. Received ${inspect(received, { depth: 0 })}`,
+    `"${name}" must be ${expected}. Received ${describe(received)}`,
   );
 }
 
@@ -76,14 +87,14 @@ export function outOfRange(name: string, range: string, received: unknown): Erro
   return misuse(
     RangeError,
     'OUT_OF_RANGE',
-    `"${name}" must be ${range}. Received ${inspect(received, { depth: 0 })}`,
+    `"${name}" must be ${range}. Received ${describe(received)}`,
   );
 }
 
 /** A signal that this platform does not have; `near` is the name that was perhaps meant. */
 export function unknownSignal(signal: string | number, near?: string): Error {
   const hint = near === undefined ? '' : `; did you mean '${near}'?`;
-  return misuse(TypeError, 'UNKNOWN_SIGNAL', `Unknown signal ${inspect(signal)}${hint}`);
+  return misuse(TypeError, 'UNKNOWN_SIGNAL', `Unknown signal ${describe(signal)}${hint}`);
 }
 
 /** SIGKILL and SIGSTOP. */
@@ -124,6 +135,11 @@ export function checkInteger(
 /** A descriptor number. Whether it is open is the kernel's to say. */
 export function checkFd(value: unknown, name = 'fd'): asserts value is number {
   checkInteger(value, name, 0, MAX_INT32);
+}
+
+/** A real one: not something that only has its prototype, and not a Proxy. */
+export function checkBytes(value: unknown, name: string): asserts value is Uint8Array {
+  if (!types.isUint8Array(value)) throw invalidType(name, 'a Uint8Array', value);
 }
 
 export function checkFunction(value: unknown, name: string): asserts value is (...args: never[]) => unknown {

@@ -4,8 +4,10 @@
  * `connect`, `recv`, `send`, `recvFrom`, `sendTo`) return a count or descriptor, or `-errno` (`-sys.EAGAIN`) when the
  * kernel refuses; wrong argument types and ranges throw there too. Everything else throws on failure.
  */
+export type { Address } from './address.ts';
 export * from './descriptors.ts';
 export * from './errno.ts';
+export * from './messages.ts';
 export * from './options.ts';
 export * from './processes.ts';
 export * from './sockets.ts';

@@ -1,7 +1,7 @@
 /**
  * What the native floor gives to this room. Its functions return a result or a negative errno, and undefined when an
- * argument is of a wrong type or out of range: they may be called with anything. Only the data path makes use of that
- * (`Result`); the callers of the others check the arguments before.
+ * argument is of a wrong type or out of range: they may be called with anything. Where `Result` is returned
+ * the caller makes use of that; everywhere else it checks the arguments before.
  */
 import { addon } from '../native.ts';
 
@@ -36,14 +36,26 @@ export interface SysAddon {
   setNonBlocking(fd: number, on: boolean): number;
   setCloseOnExec(fd: number, on: boolean): number;
 
+  /** `count` of the numbers in `descriptors`. */
+  sendDescriptors(fd: number, data: Uint8Array, descriptors: Int32Array, count: number): number;
+  /** Bytes; `out` becomes [count, truncated, pid or -1, uid, gid, descriptors…]. */
+  receiveDescriptors(fd: number, buffer: Uint8Array, max: number, out: Int32Array): number;
+  /** `out` becomes [pid, uid, gid]. */
+  peerCredentials(fd: number, out: Int32Array): number;
+  /** As many as one message may carry. */
+  readonly maxDescriptors: number;
+
   /** Names of this platform's socket options; they are called by their index. */
   readonly socketOptions: readonly string[];
   setSocketOption(fd: number, option: number, value: number): number;
   /** The value in `out[0]`. */
   getSocketOption(fd: number, option: number, out: Int32Array): number;
 
+  /** `device` is the name of an interface, '' for the one that the kernel chooses. */
+  multicast(fd: number, join: boolean, group: string, device: string): number;
+
   kill(pid: number, signal: number): number;
-  exit(code: number): undefined;
+  exit(code: number): never;
 
   readonly AF_INET: number;
   readonly AF_INET6: number;

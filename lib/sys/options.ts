@@ -1,8 +1,9 @@
 /**
  * Socket options by their names, as numbers: booleans are 0 and 1, sizes are bytes, times are the kernel's own units.
- * The table of names is the native floor's; it holds what this platform has.
+ * The table of names is the native floor's; it holds what this platform has. Everything throws on failure.
  */
-import { check, checkFd, checkInteger, invalidType, unknownName } from './errors.ts';
+import { isIP } from 'node:net';
+import { check, checkFd, checkInteger, invalidType, invalidValue, unknownName } from './errors.ts';
 import { native } from './native.ts';
 
 const indices = new Map(native.socketOptions.map((name, index) => [name, index]));
@@ -28,6 +29,24 @@ export function getSocketOption(fd: number, option: string): number {
 /** The pending SO_ERROR of a socket as a positive errno (`sys.ECONNREFUSED`), 0 if there is none. Reading clears it. */
 export function socketError(fd: number): number {
   return getSocketOption(fd, 'error');
+}
+
+/** Makes a datagram socket receive what is sent to a group, on the interface named or on one that the kernel chooses. */
+export function joinGroup(fd: number, group: string, device = ''): void {
+  multicast(fd, true, group, device);
+}
+
+/** Ends what `joinGroup` with the same arguments began. */
+export function leaveGroup(fd: number, group: string, device = ''): void {
+  multicast(fd, false, group, device);
+}
+
+function multicast(fd: number, join: boolean, group: string, device: string): void {
+  checkFd(fd);
+  if (typeof group !== 'string') throw invalidType('group', 'an IP address', group);
+  if (isIP(group) === 0) throw invalidValue('group', 'an IP address', group);
+  if (typeof device !== 'string') throw invalidType('device', 'the name of an interface', device);
+  check(native.multicast(fd, join, group, device), 'setsockopt', { fd });
 }
 
 function indexOf(option: unknown): number {

@@ -17,5 +17,4 @@ export function kill(pid: number, signal: string | number): void {
 export function exit(code: number): never {
   checkInteger(code, 'code', 0, 255);
   native.exit(code);
-  throw new Error('unreachable');
 }

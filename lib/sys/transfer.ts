@@ -4,7 +4,7 @@
  * refused call is looked at here, to say what was wrong with it.
  */
 import { type Address, checkAddress, makeAddress, takeApart } from './address.ts';
-import { checkFd, checkInteger, invalidType, invalidValue } from './errors.ts';
+import { checkBytes, checkFd, checkInteger, invalidValue } from './errors.ts';
 import { native } from './native.ts';
 
 const { read: nativeRead, write: nativeWrite, recv: nativeRecv, send: nativeSend } = native;
@@ -78,9 +78,9 @@ export function sendTo(fd: number, buffer: Uint8Array, to: Address): number {
 /** What was wrong with a transfer that the native floor refused. */
 function badTransfer(fd: unknown, buffer: unknown, offset: unknown = 0, length?: unknown): Error {
   checkFd(fd);
-  if (!(buffer instanceof Uint8Array)) return invalidType('buffer', 'a Uint8Array', buffer);
+  checkBytes(buffer, 'buffer');
   checkInteger(offset, 'offset', 0, buffer.length);
   if (length !== undefined) checkInteger(length, 'length', 0, buffer.length - offset);
-  // An object that only claims to be one: Object.create(Uint8Array.prototype), a Proxy.
-  return invalidValue('buffer', 'a real Uint8Array', buffer);
+  // Its length property is not the array's own.
+  return invalidValue('buffer', 'an array with its true length', buffer);
 }

@@ -1,12 +1,16 @@
-// Socket options by name. What a kernel does not have is not in the table; an option is called by its index in it.
+// Socket options by name, and multicast groups. What a platform does not have is not in the table; an option is called
+// by its index in it.
 #include <errno.h>
+#include <net/if.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
 
+#include <cstring>
 #include <iterator>
 
 #include "js.h"
+#include "sys/address.h"
 #include "sys/registry.h"
 
 namespace forkbeard::sys {
@@ -122,11 +126,35 @@ napi_value GetSocketOption(napi_env env, napi_callback_info info) {
   return js::Int(env, 0);
 }
 
+// (fd, join, group, device)
+napi_value Multicast(napi_env env, napi_callback_info info) {
+  js::Call<4> call(env, info);
+  int32_t fd;
+  bool join;
+  SocketAddress group;
+  int error = 0;
+  char device[IF_NAMESIZE + 1];
+  size_t length;
+  if (!call.Int(0, &fd) || !call.Bool(1, &join) || !ReadHost(env, call[2], 0, &group, &error) ||
+      napi_get_value_string_utf8(env, call[3], device, sizeof device, &length) != napi_ok) {
+    return nullptr;
+  }
+  if (error < 0) return js::Int(env, error);
+  group_req request = {};
+  request.gr_interface = length == 0 ? 0 : if_nametoindex(device);
+  if (length > 0 && request.gr_interface == 0) return js::Int(env, -ENODEV);
+  memcpy(&request.gr_group, &group.storage, group.length);
+  int level = group.family() == AF_INET ? IPPROTO_IP : IPPROTO_IPV6;
+  int result = setsockopt(fd, level, join ? MCAST_JOIN_GROUP : MCAST_LEAVE_GROUP, &request, sizeof request);
+  return js::Int(env, result < 0 ? -errno : 0);
+}
+
 }  // namespace
 
 void RegisterOptions(napi_env env, napi_value exports) {
   js::SetFunction(env, exports, "setSocketOption", SetSocketOption);
   js::SetFunction(env, exports, "getSocketOption", GetSocketOption);
+  js::SetFunction(env, exports, "multicast", Multicast);
   napi_value names = nullptr;
   napi_create_array_with_length(env, std::size(kOptions), &names);
   for (uint32_t index = 0; index < std::size(kOptions); index++) {

@@ -11,6 +11,7 @@ namespace forkbeard::sys {
 void RegisterTransfer(napi_env env, napi_value exports);
 void RegisterSockets(napi_env env, napi_value exports);
 void RegisterDescriptors(napi_env env, napi_value exports);
+void RegisterMessages(napi_env env, napi_value exports);
 void RegisterOptions(napi_env env, napi_value exports);
 void RegisterProcess(napi_env env, napi_value exports);
 

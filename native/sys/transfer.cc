@@ -4,6 +4,8 @@
 //
 // Safe for every kind of array: the length that Node-API gives is 0 for a detached or shrunken buffer, and memory
 // cannot move during the call, for no JavaScript runs in it.
+#include "sys/transfer.h"
+
 #include <errno.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -18,15 +20,6 @@
 
 namespace forkbeard::sys {
 namespace {
-
-#if defined(MSG_NOSIGNAL)
-constexpr int kNoSignal = MSG_NOSIGNAL;
-#else
-constexpr int kNoSignal = 0;  // SO_NOSIGPIPE does it, see descriptors.cc
-#endif
-
-// What Linux transfers at most in one call; Darwin refuses more than INT_MAX. The count always fits an int32.
-constexpr size_t kMaxTransfer = 0x7ffff000;
 
 // The part of the array that is meant. Offset and length may be left out, from the right.
 template <size_t N>
