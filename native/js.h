@@ -42,13 +42,13 @@ class Call {
     return napi_typeof(env, args_[index], &type) == napi_ok && type == napi_undefined;
   }
   bool Bool(size_t index, bool* out) const { return napi_get_value_bool(env, args_[index], out) == napi_ok; }
-  // The bytes of a typed array (Buffer included). They stay where they are as long as JavaScript holds the array.
+  // The bytes of a Uint8Array (Buffer included). They stay where they are as long as no JavaScript runs.
   bool Bytes(size_t index, std::span<uint8_t>* out) const {
     napi_typedarray_type type;
     size_t length;
     void* bytes;
     if (napi_get_typedarray_info(env, args_[index], &type, &length, &bytes, nullptr, nullptr) != napi_ok ||
-        (type != napi_uint8_array && type != napi_uint8_clamped_array && type != napi_int8_array)) {
+        type != napi_uint8_array) {
       return false;
     }
     *out = {static_cast<uint8_t*>(bytes), bytes == nullptr ? 0 : length};

@@ -84,11 +84,7 @@ export function invalidValue(name: string, expected: string, received: unknown):
 }
 
 export function outOfRange(name: string, range: string, received: unknown): Error {
-  return misuse(
-    RangeError,
-    'OUT_OF_RANGE',
-    `"${name}" must be ${range}. Received ${describe(received)}`,
-  );
+  return misuse(RangeError, 'OUT_OF_RANGE', `"${name}" must be ${range}. Received ${describe(received)}`);
 }
 
 /** A signal that this platform does not have; `near` is the name that was perhaps meant. */
@@ -164,7 +160,8 @@ export function checkKeys(value: object, known: readonly string[], what: string)
 /** The candidate that a misspelt word was perhaps meant to be. */
 export function nearest(word: string, candidates: readonly string[]): string | undefined {
   let best: string | undefined;
-  let bestDistance = Math.max(2, Math.floor(word.length / 3)) + 1;
+  // A word of which nothing is left was not misspelt.
+  let bestDistance = Math.min(Math.max(2, Math.floor(word.length / 3)), word.length - 1) + 1;
   for (const candidate of candidates) {
     const distance = editDistance(word.toLowerCase(), candidate.toLowerCase());
     if (distance < bestDistance) [best, bestDistance] = [candidate, distance];
@@ -172,15 +169,21 @@ export function nearest(word: string, candidates: readonly string[]): string | u
   return best;
 }
 
+/** Insertions, deletions, substitutions and swaps of neighbours (optimal string alignment). */
 function editDistance(a: string, b: string): number {
+  let beforePrevious: number[] = [];
   let previous = Array.from({ length: b.length + 1 }, (_, index) => index);
   for (let i = 1; i <= a.length; i++) {
     const row = [i];
     for (let j = 1; j <= b.length; j++) {
       const substitution = (previous[j - 1] as number) + (a[i - 1] === b[j - 1] ? 0 : 1);
-      row[j] = Math.min((previous[j] as number) + 1, (row[j - 1] as number) + 1, substitution);
+      let best = Math.min((previous[j] as number) + 1, (row[j - 1] as number) + 1, substitution);
+      if (i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1]) {
+        best = Math.min(best, (beforePrevious[j - 2] as number) + 1);
+      }
+      row[j] = best;
     }
-    previous = row;
+    [beforePrevious, previous] = [previous, row];
   }
   return previous[b.length] as number;
 }

@@ -10,6 +10,10 @@ const numbers = new Map<string, number>(Object.entries(constants.signals));
 // Some numbers have two names (SIGABRT and SIGIOT, SIGIO and SIGPOLL): the first one listed is the usual one.
 const names = new Map([...numbers].reverse().map(([name, number]) => [number, name]));
 const { SIGRTMIN, SIGRTMAX } = native;
+// Without what they have in common, which would make them look alike.
+const shortNames = [...numbers.keys(), ...(SIGRTMIN === undefined ? [] : ['SIGRTMIN', 'SIGRTMAX'])].map(
+  (name) => name.slice(3),
+);
 /** The highest signal number of this platform. */
 const last = SIGRTMAX ?? Math.max(...names.keys());
 
@@ -23,7 +27,8 @@ export function signalNumber(signal: string | number): number {
   const name = signal.startsWith('SIG') ? signal : `SIG${signal}`;
   const number = numbers.get(name) ?? realTimeNumber(name);
   if (number !== undefined) return number;
-  throw unknownSignal(signal, nearest(name, [...numbers.keys(), 'SIGRTMIN', 'SIGRTMAX']));
+  const near = nearest(signal.replace(/^SIG/i, ''), shortNames);
+  throw unknownSignal(signal, near === undefined ? undefined : `SIG${near}`);
 }
 
 /** The name of a signal, with SIG; `SIG32` for one without a name. */

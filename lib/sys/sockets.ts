@@ -28,6 +28,8 @@ export interface ListenOptions {
   reuseAddress?: boolean;
   /** Leave IPv4 alone when listening on `::`. Default false. */
   v6Only?: boolean;
+  /** Default 'stream'; 'seqpacket' for a unix path. */
+  type?: 'stream' | 'seqpacket';
 }
 
 const families = new Map<unknown, number>([
@@ -95,20 +97,20 @@ function bindTo(fd: number, parts: Parts): void {
   if (result < 0) throw systemError(result, 'bind', { fd, ...errorDetails(parts) });
 }
 
-/** A stream socket that is bound and listening. What only IP sockets have means nothing for a path. */
+/** A socket that is bound and listening. What only IP sockets have means nothing for a path. */
 export function listen(address: Address, options: ListenOptions = {}): number {
   const parts = takeApart(address, 'address');
   checkAddress(parts, 'address');
   checkObject(options, 'options');
-  checkKeys(options, ['backlog', 'reusePort', 'reuseAddress', 'v6Only'], 'listen option');
-  const { backlog = 511, reusePort = false, reuseAddress = true, v6Only = false } = options;
+  checkKeys(options, ['backlog', 'reusePort', 'reuseAddress', 'v6Only', 'type'], 'listen option');
+  const { backlog = 511, reusePort = false, reuseAddress = true, v6Only = false, type = 'stream' } = options;
   checkInteger(backlog, 'options.backlog', 0, 0x7fff_ffff);
   checkBoolean(reusePort, 'options.reusePort');
   checkBoolean(reuseAddress, 'options.reuseAddress');
   checkBoolean(v6Only, 'options.v6Only');
 
   const family = parts.path !== undefined ? 'unix' : parts.host.includes(':') ? 'inet6' : 'inet';
-  const fd = socket(family, 'stream');
+  const fd = socket(family, type);
   try {
     if (family !== 'unix') setSocketOption(fd, 'reuseAddress', reuseAddress);
     if (family !== 'unix' && reusePort) setSocketOption(fd, 'reusePort', true);
