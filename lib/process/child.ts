@@ -29,7 +29,7 @@ export interface ChildOptions {
 class ChildWatch extends WatcherBase {
   constructor(type: string, host: ProcessHost) {
     super(type, host);
-    this.settle();
+    this.enlist();
   }
   protected override onStop(): void {
     // In no table.
@@ -229,13 +229,13 @@ export class ChildHandle implements ChildProcess {
   }
 
   #move(heir: Exits): void {
-    const { scope } = this.#watch;
+    const former = this.#watch;
     const onExit = this.#onExit;
     this.#watch.retire();
     this.#exits = heir;
     this.#watch = new ChildWatch('FORKBEARD_CHILD', heir.host).unref();
     if (onExit !== undefined) {
-      this.#onExit = (exit) => scope.runInAsyncScope(onExit, undefined, exit);
+      this.#onExit = (exit) => former.runInAsyncScope(onExit, undefined, exit);
     }
     if (this.#ended) this.#group?.whenEmpty(heir, () => this.#settle());
     for (const stop of this.#stops) {

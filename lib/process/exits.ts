@@ -51,7 +51,7 @@ class ExitWatch extends WatcherBase {
     this.#exits = exits;
     this.entry = entry;
     this.callback = callback;
-    this.settle();
+    this.enlist();
   }
 
   protected override onStop(): void {
@@ -167,7 +167,7 @@ export class Exits implements Phase {
       if (!watcher.active) continue;
       watcher.retire();
       this.host.invoke(watcher, callback, exit);
-      watcher.scope.emitDestroy();
+      watcher.emitDestroy();
     }
     if (this.#calls.length > 0) {
       this.#calls = [];

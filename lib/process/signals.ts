@@ -38,7 +38,7 @@ class SignalWatch extends WatcherBase {
     this.#signals = signals;
     this.number = number;
     this.callback = callback;
-    this.settle();
+    this.enlist();
   }
 
   protected override onStop(): void {
