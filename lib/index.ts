@@ -11,7 +11,17 @@ export type {
   TimeWatcher,
   Watcher,
 } from './loop/contract.ts';
-export type { ChildProcess, ExitStatus, SignalInfo, SignalName } from './process/contract.ts';
+export type {
+  ChildProcess,
+  ExitStatus,
+  RunProcessOptions,
+  RunProcessResult,
+  SignalInfo,
+  SignalName,
+  SpawnedProcess,
+  SpawnOptions,
+  StdioTarget,
+} from './process/contract.ts';
 export { Loop } from './process/loop.ts';
 export type { Address } from './sys/address.ts';
 export * as sys from './sys/index.ts';

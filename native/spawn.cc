@@ -1,5 +1,5 @@
 // Reads a spawn request from JavaScript. Strings come as blocks in which each ends with a zero byte, so that a
-// whole environment is one crossing; numbers come in typed arrays whose layout lib/process/native.ts shares.
+// whole environment is one crossing; numbers come in typed arrays whose layout lib/process/native-spawn.ts shares.
 #include "spawn.h"
 
 #include <errno.h>

@@ -2,9 +2,18 @@
 import type { Watcher } from '../loop/contract.ts';
 import { EventLoop } from '../loop/loop.ts';
 import { checkFunction } from '../sys/errors.ts';
-import type { ExitStatus, SignalInfo, SignalName } from './contract.ts';
+import type {
+  ExitStatus,
+  RunProcessOptions,
+  RunProcessResult,
+  SignalInfo,
+  SignalName,
+  SpawnedProcess,
+  SpawnOptions,
+} from './contract.ts';
 import { Exits } from './exits.ts';
 import type { ProcessHost } from './host.ts';
+import { Programs } from './programs.ts';
 import { Signals } from './signals.ts';
 
 /**
@@ -22,6 +31,7 @@ export class Loop extends EventLoop {
 
   #signals: Signals | undefined;
   #exits: Exits | undefined;
+  #programs: Programs | undefined;
 
   /** This thread's one loop, made on first use; `new Loop()` never becomes it. A forked child gets a new one. */
   static current(): Loop {
@@ -47,6 +57,27 @@ export class Loop extends EventLoop {
    */
   watchProcess(pid: number, callback: (exit: ExitStatus) => void): Watcher {
     return this.#processes().exits.watch(pid, callback);
+  }
+
+  /**
+   * Starts a program. What fails before it runs is thrown here, with the failing step in `step` and nothing left
+   * behind.
+   */
+  spawn(options: SpawnOptions): SpawnedProcess {
+    return this.#started().spawn(options);
+  }
+
+  /** Runs a program to its end and captures what it says. */
+  async runProcess(options: RunProcessOptions): Promise<RunProcessResult> {
+    return this.#started().runProcess(options);
+  }
+
+  #started(): Programs {
+    if (this.#programs === undefined) {
+      this.#programs = new Programs(this, this.#processes().exits);
+      this.addPhase(this.#programs);
+    }
+    return this.#programs;
   }
 
   /** Made with the first of them: a loop without signals and processes pays nothing for them. */

@@ -30,7 +30,8 @@ export function systemError(errno: number, syscall: string, details: SystemError
   let where = details.path === undefined ? '' : ` '${details.path}'`;
   if (details.address !== undefined)
     where = ` ${details.address}${details.port === undefined ? '' : `:${details.port}`}`;
-  const error = new Error(`${code}: ${message}, ${syscall}${where}`);
+  const step = details.step === undefined ? '' : ` (${details.step})`;
+  const error = new Error(`${code}: ${message}, ${syscall}${step}${where}`);
   if (Error.captureStackTrace) Error.captureStackTrace(error, systemError);
   return Object.assign(error, { code, errno, syscall, ...details }) as SystemError;
 }
@@ -105,6 +106,24 @@ export function uncatchableSignal(name: string): Error {
 /** A signal that this process needs for itself. */
 export function reservedSignal(name: string, reason: string): Error {
   return misuse(TypeError, 'SIGNAL_RESERVED', `${name} cannot be watched: ${reason}`);
+}
+
+/** Something that belongs to the process as a whole was asked for in a Worker. */
+export function mainThreadOnly(what: string): Error {
+  const error = new TypeError(`${what} is not supported in workers`);
+  return Object.assign(error, { code: 'ERR_WORKER_UNSUPPORTED_OPERATION' });
+}
+
+/** An option that this platform has nothing for. */
+export function unsupported(name: string, platform: string): Error {
+  return misuse(TypeError, 'UNSUPPORTED', `"${name}" is not supported on ${platform}`);
+}
+
+/** What an aborted operation is rejected with; the signal's reason is its cause. */
+export function abortError(signal: AbortSignal): Error {
+  const error = new Error('The operation was aborted', { cause: signal.reason });
+  error.name = 'AbortError';
+  return Object.assign(error, { code: 'ABORT_ERR' });
 }
 
 export function unknownName(what: string, name: string, known: readonly string[]): Error {

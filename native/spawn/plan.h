@@ -10,7 +10,7 @@
 
 namespace forkbeard {
 
-// What failed. The same numbers in lib/process/native.ts, which knows their names.
+// What failed. The same numbers in lib/process/native-spawn.ts, which knows their names.
 enum class SpawnStep : int32_t {
   kNone,
   kPipe,

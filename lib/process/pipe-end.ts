@@ -1,0 +1,39 @@
+/**
+ * PipeEnd: our end of a pipe to a child, as a thing that somebody owns. Closed once; and all of a thread's are known,
+ * because a forked child has copies, and a copy of an end that is closed here would keep the other side from seeing it.
+ */
+import { close } from '../sys/index.ts';
+
+const open = new Set<PipeEnd>();
+
+export class PipeEnd {
+  #fd: number;
+
+  /** Takes the descriptor over. */
+  constructor(fd: number) {
+    this.#fd = fd;
+    open.add(this);
+  }
+
+  /** -1 once it is closed. */
+  get fd(): number {
+    return this.#fd;
+  }
+
+  get closed(): boolean {
+    return this.#fd < 0;
+  }
+
+  close(): void {
+    if (this.#fd < 0) return;
+    const fd = this.#fd;
+    this.#fd = -1;
+    open.delete(this);
+    close(fd);
+  }
+}
+
+/** For a forked child, before anything else runs in it: none of the parent's ends is its own. */
+export function closeInheritedEnds(): void {
+  for (const end of open) end.close();
+}

@@ -1,0 +1,321 @@
+/**
+ * `runProcess`: a program from its start to its end, with what it says. Reads and writes the pipes through the loop
+ * itself, without streams, so it works in both ways of running. The promise is settled when the program has ended and
+ * its output was read, and never without the program having ended.
+ */
+import type { IoWatcher, TimeWatcher } from '../loop/contract.ts';
+import type { EventLoop } from '../loop/loop.ts';
+import {
+  abortError,
+  checkBoolean,
+  checkKeys,
+  checkObject,
+  invalidType,
+  invalidValue,
+  outOfRange,
+  stateError,
+} from '../sys/errors.ts';
+import * as sys from '../sys/index.ts';
+import { signalNumber } from '../sys/signals.ts';
+import { ChildHandle } from './child.ts';
+import type { ExitStatus, RunProcessOptions, RunProcessResult, SpawnOptions } from './contract.ts';
+import { PipeEnd } from './pipe-end.ts';
+import type { Dependent, Programs } from './programs.ts';
+import { launch } from './spawn.ts';
+import { SPAWN_OPTIONS, type SpawnRequest, spawnRequest } from './spawn-options.ts';
+
+/** More than a program has to say whom nobody limits, and less than would hurt. */
+const DEFAULT_MAX_BUFFER = 128 * 1024 * 1024;
+/** How long the output may stay open after the end of the program, ms. */
+const PATIENCE = 1000;
+/** What a pipe holds by default: read in one piece. */
+const CHUNK = 65_536;
+
+/** Options that are not `spawn`'s. */
+const OWN_OPTIONS = [
+  'stdin',
+  'signal',
+  'cancelSignal',
+  'timeout',
+  'failOnNonzero',
+  'encoding',
+  'maxBuffer',
+] as const satisfies readonly (keyof RunProcessOptions)[];
+
+const OPTIONS: readonly string[] = [
+  ...SPAWN_OPTIONS.filter((name) => name !== 'stdio' && name !== 'onExit'),
+  ...OWN_OPTIONS,
+];
+
+interface Settings {
+  readonly request: SpawnRequest;
+  readonly command: string;
+  readonly stdin: Uint8Array | undefined;
+  readonly signal: AbortSignal | undefined;
+  readonly cancelSignal: number;
+  readonly timeout: number | undefined;
+  readonly failOnNonzero: boolean;
+  readonly encoding: BufferEncoding | 'buffer';
+  readonly maxBuffer: number;
+}
+
+/** Runs a program to its end and captures what it says. */
+export async function runProcess(programs: Programs, options: RunProcessOptions): Promise<RunProcessResult> {
+  const settings = checkOptions(options);
+  if (settings.signal?.aborted) throw abortError(settings.signal);
+  return new Promise((resolve, reject) => {
+    programs.exits.host.ready();
+    new Run(programs, settings, resolve, reject);
+  });
+}
+
+function checkOptions(options: RunProcessOptions): Settings {
+  checkObject(options, 'options');
+  checkKeys(options, OPTIONS, 'option of runProcess');
+  const { stdin, signal, cancelSignal = 'SIGTERM', timeout, failOnNonzero = false } = options;
+  const { encoding = 'utf8', maxBuffer = DEFAULT_MAX_BUFFER } = options;
+  if (stdin !== undefined && typeof stdin !== 'string' && !(stdin instanceof Uint8Array))
+    throw invalidType('options.stdin', 'a string or a Uint8Array', stdin);
+  if (signal !== undefined && !(signal instanceof AbortSignal))
+    throw invalidType('options.signal', 'an AbortSignal', signal);
+  if (timeout !== undefined) checkAmount(timeout, 'options.timeout');
+  checkBoolean(failOnNonzero, 'options.failOnNonzero');
+  if (encoding !== 'buffer' && !Buffer.isEncoding(encoding))
+    throw invalidValue('options.encoding', "a Node encoding or 'buffer'", encoding);
+  checkAmount(maxBuffer, 'options.maxBuffer');
+  const forSpawn: Record<string, unknown> = {
+    stdio: { stdin: stdin === undefined ? 'ignore' : 'pipe', stdout: 'pipe', stderr: 'pipe' },
+  };
+  for (const name of Object.keys(options))
+    if (!OWN_OPTIONS.includes(name as never)) forSpawn[name] = options[name as keyof RunProcessOptions];
+  const request = spawnRequest(forSpawn as unknown as SpawnOptions);
+  const { command } = options;
+  return {
+    request,
+    command: typeof command === 'string' ? command : command.join(' '),
+    // A copy: it may take a while to write, and the caller's buffer is the caller's.
+    stdin: stdin === undefined ? undefined : Buffer.from(stdin as string),
+    signal,
+    cancelSignal: signalNumber(cancelSignal),
+    timeout,
+    failOnNonzero,
+    encoding,
+    maxBuffer,
+  };
+}
+
+/** A number of milliseconds or bytes. */
+function checkAmount(value: unknown, name: string): asserts value is number {
+  if (typeof value !== 'number') throw invalidType(name, 'a number', value);
+  if (!(value >= 0)) throw outOfRange(name, '>= 0', value);
+}
+
+// ------------------------------------------------------------------------------------------------- one run
+
+class Run implements Dependent {
+  readonly #settings: Settings;
+  readonly #programs: Programs;
+  readonly #resolve: (result: RunProcessResult) => void;
+  readonly #reject: (error: Error) => void;
+  readonly #child: ChildHandle;
+  readonly #stdout: Capture;
+  readonly #stderr: Capture;
+  readonly #stdin: Feed | undefined;
+  readonly #limit: TimeWatcher | undefined;
+  readonly #onAbort: () => void;
+  #patience: TimeWatcher | undefined;
+  #exit: ExitStatus | undefined;
+  /** Why it was stopped, the first reason. */
+  #failure: Error | undefined;
+  #held = false;
+
+  constructor(
+    programs: Programs,
+    settings: Settings,
+    resolve: (result: RunProcessResult) => void,
+    reject: (error: Error) => void,
+  ) {
+    this.#programs = programs;
+    this.#settings = settings;
+    this.#resolve = resolve;
+    this.#reject = reject;
+    const { request, signal, timeout, stdin, maxBuffer } = settings;
+    const { loop } = programs;
+    const { pid, pidfd, ends } = launch(request);
+    const { leadsGroup } = request;
+    this.#child = new ChildHandle(programs.exits, {
+      pid,
+      pidfd,
+      leadsGroup,
+      onExit: (exit) => this.#ended(exit),
+    });
+    programs.add(this);
+    const overflow = () =>
+      this.#cancel(stateError('MAX_BUFFER', this.#says(`said more than ${maxBuffer} bytes`)));
+    const finished = () => this.#settleIfDone();
+    this.#stdout = new Capture(loop, ends.get(1) as number, maxBuffer, finished, overflow);
+    this.#stderr = new Capture(loop, ends.get(2) as number, maxBuffer, finished, overflow);
+    this.#stdin = stdin === undefined ? undefined : new Feed(loop, ends.get(0) as number, stdin);
+    this.#onAbort = () => this.#cancel(abortError(signal as AbortSignal));
+    signal?.addEventListener('abort', this.#onAbort);
+    if (timeout !== undefined && timeout !== Number.POSITIVE_INFINITY) {
+      this.#limit = loop.watchTime({ after: timeout }, () =>
+        this.#cancel(stateError('TIMEOUT', this.#says(`did not end within ${timeout} ms`))),
+      );
+    }
+  }
+
+  /** The loop closes: nobody will read for us any more. The program goes on. */
+  loopClosed(): void {
+    this.#finish();
+    this.#reject(stateError('LOOP_CLOSED', 'The loop was closed while the program ran'));
+  }
+
+  #says(what: string): string {
+    return `Program ${what}: ${this.#settings.command}`;
+  }
+
+  #cancel(reason: Error): void {
+    if (this.#failure !== undefined || this.#exit !== undefined) return;
+    this.#failure = reason;
+    // Refused (the program changed its user): we still wait for its end, and the error says why it took so long.
+    this.#child.stop({ signal: this.#settings.cancelSignal }).catch((error: unknown) => {
+      reason.cause ??= error;
+    });
+  }
+
+  #ended(exit: ExitStatus): void {
+    this.#exit = exit;
+    this.#stdin?.close();
+    this.#patience = this.#programs.loop.watchTime({ after: PATIENCE }, () => {
+      this.#held = !(this.#stdout.done && this.#stderr.done);
+      this.#stdout.close();
+      this.#stderr.close();
+      this.#settleIfDone();
+    });
+    this.#settleIfDone();
+  }
+
+  #settleIfDone(): void {
+    if (this.#exit === undefined || !this.#stdout.done || !this.#stderr.done) return;
+    this.#finish();
+    const { encoding, failOnNonzero } = this.#settings;
+    const result: RunProcessResult = {
+      ...this.#exit,
+      stdout: this.#stdout.take(encoding),
+      stderr: this.#stderr.take(encoding),
+      outputHeld: this.#held,
+    };
+    let failure = this.#failure;
+    if (failure === undefined && failOnNonzero && this.#exit.exitCode !== 0) {
+      const { exitCode, signal } = this.#exit;
+      const how = signal === null ? `failed with exit code ${exitCode}` : `was ended by ${signal}`;
+      failure = stateError('EXIT', this.#says(how));
+    }
+    if (failure === undefined) this.#resolve(result);
+    else this.#reject(Object.assign(failure, result));
+  }
+
+  #finish(): void {
+    this.#programs.remove(this);
+    this.#settings.signal?.removeEventListener('abort', this.#onAbort);
+    this.#limit?.stop();
+    this.#patience?.stop();
+    this.#stdin?.close();
+    this.#stdout.close();
+    this.#stderr.close();
+  }
+}
+
+/** Reads a descriptor to its end. */
+class Capture {
+  readonly #chunks: Buffer[] = [];
+  readonly #watcher: IoWatcher;
+  readonly #limit: number;
+  readonly #finished: () => void;
+  readonly #overflow: () => void;
+  readonly #end: PipeEnd;
+  #bytes = 0;
+  #buffer: Buffer | undefined;
+
+  constructor(loop: EventLoop, fd: number, limit: number, finished: () => void, overflow: () => void) {
+    this.#end = new PipeEnd(fd);
+    this.#limit = limit;
+    this.#finished = finished;
+    this.#overflow = overflow;
+    this.#watcher = loop.watchIo(fd, { onReadReady: () => this.#read() });
+  }
+
+  get done(): boolean {
+    return this.#end.closed;
+  }
+
+  close(): void {
+    this.#watcher.stop();
+    this.#buffer = undefined;
+    this.#end.close();
+  }
+
+  take(encoding: BufferEncoding | 'buffer'): string | Buffer {
+    const all = Buffer.concat(this.#chunks, this.#bytes);
+    return encoding === 'buffer' ? all : all.toString(encoding);
+  }
+
+  #read(): void {
+    this.#buffer ??= Buffer.allocUnsafeSlow(CHUNK);
+    const count = sys.read(this.#end.fd, this.#buffer);
+    if (count === -sys.EAGAIN) return;
+    if (count <= 0) {
+      // An error that a pipe can have (its reader's table is gone, EIO) is the end of what can be known.
+      this.close();
+      this.#finished();
+      return;
+    }
+    const kept = Math.min(count, this.#limit - this.#bytes);
+    this.#keep(kept);
+    if (kept === count) return;
+    this.close();
+    this.#overflow();
+    this.#finished();
+  }
+
+  /** Small pieces are copied, so that a line of output does not keep 64 KiB alive. */
+  #keep(count: number): void {
+    const chunk = (this.#buffer as Buffer).subarray(0, count);
+    if (count < CHUNK / 4) {
+      this.#chunks.push(Buffer.from(chunk));
+    } else {
+      this.#chunks.push(chunk);
+      this.#buffer = undefined;
+    }
+    this.#bytes += count;
+  }
+}
+
+/** Writes bytes to a descriptor and closes it; a reader that does not want them all is no error. */
+class Feed {
+  readonly #end: PipeEnd;
+  readonly #bytes: Uint8Array;
+  readonly #watcher: IoWatcher;
+  #at = 0;
+
+  constructor(loop: EventLoop, fd: number, bytes: Uint8Array) {
+    this.#end = new PipeEnd(fd);
+    this.#bytes = bytes;
+    this.#watcher = loop.watchIo(fd, { onWriteReady: () => this.#write() });
+    this.#write();
+  }
+
+  close(): void {
+    this.#watcher.stop();
+    this.#end.close();
+  }
+
+  /** One call at a time, so that a fast reader cannot keep the loop from everybody else. */
+  #write(): void {
+    const count = this.#at === this.#bytes.length ? 0 : sys.write(this.#end.fd, this.#bytes, this.#at);
+    if (count === -sys.EAGAIN) return;
+    this.#at += count;
+    if (count < 0 || this.#at === this.#bytes.length) this.close();
+  }
+}
