@@ -111,10 +111,13 @@ class EpollPoller final : public Poller {
 
   int Update(uint32_t slot, const Interest& interest, uint32_t old_mask) override {
     epoll_event event = MakeEvent(slot, interest);
-    // The kernel modifies no exclusive entry.
-    if ((interest.mask | old_mask) & kExclusive) Control(EPOLL_CTL_DEL, interest.fd, &event);
-    if (Control(EPOLL_CTL_MOD, interest.fd, &event) == 0) return 0;
-    if (errno != ENOENT) return -errno;
+    if ((interest.mask | old_mask) & kExclusive) {
+      // The kernel modifies no exclusive entry, and refuses the flag itself in a modification (EINVAL).
+      Control(EPOLL_CTL_DEL, interest.fd, &event);
+    } else {
+      if (Control(EPOLL_CTL_MOD, interest.fd, &event) == 0) return 0;
+      if (errno != ENOENT) return -errno;
+    }
     // Closed and opened again behind our back, or just taken out.
     return Control(EPOLL_CTL_ADD, interest.fd, &event) == 0 ? 0 : -errno;
   }
