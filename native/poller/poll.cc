@@ -2,9 +2,11 @@
 // walked at every wait.
 //
 // Two things that the kernel does elsewhere are done here by hand. Edge-triggered interests remember what they were
-// told and are told again when that was seen gone and came back, or when more bytes wait than before; while something
-// told is still true, poll cannot sleep on it, so the wait is cut into short pieces. And because nothing can be
-// embedded in another loop's poll, a thread (the relay) sleeps in poll and calls.
+// told and are told again when that was seen gone and came back, or when another number of bytes waits than before;
+// while something told is still true, poll cannot sleep on it, so the wait is cut into short pieces. What went and came
+// back between two looks cannot be told from what stayed (a request read, the next of the same length arrived), so it
+// is told again after a while: an edge may be told twice here, but never lost. And because nothing can be embedded in
+// another loop's poll, a thread (the relay) sleeps in poll and calls.
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
@@ -26,6 +28,7 @@ namespace {
 constexpr int64_t kNanosPerMilli = 1'000'000;
 constexpr int64_t kNanosPerSecond = 1'000'000'000;
 constexpr int64_t kEdgeRecheck = 5 * kNanosPerMilli;
+constexpr int64_t kWriteDoubtLongest = 1000 * kNanosPerMilli;
 
 #if defined(POLLRDHUP)
 constexpr short kPeerClosed = POLLRDHUP;
@@ -116,7 +119,7 @@ class PollPoller final : public Poller {
     if (slot >= where_.size()) where_.resize(slot + 1);
     where_[slot] = fds_.size();
     fds_.push_back({interest.fd, Asked(interest.mask), 0});
-    entries_.push_back({slot, interest.generation, (interest.mask & kEdge) != 0, 0, 0});
+    entries_.push_back({slot, interest.generation, (interest.mask & kEdge) != 0});
     Changed();
     return 0;
   }
@@ -180,6 +183,10 @@ class PollPoller final : public Poller {
     bool edge = false;
     short told = 0;  // what an edge-triggered interest was told and is, as far as seen, still true
     int unread = 0;  // how many bytes waited then
+    int64_t read_told_at = 0;
+    int64_t write_told_at = 0;
+    // How long "writable" is believed to be what was told: an idle socket is so for hours, so ever longer.
+    int64_t write_doubt = kEdgeRecheck;
   };
 
   // The thread that sleeps for a loop which runs inside somebody else's.
@@ -206,8 +213,16 @@ class PollPoller final : public Poller {
       if (!entry.edge || entry.told == 0) continue;
       pollfd now = {fds_[i].fd, fds_[i].events, 0};
       if (Poll(&now, 1, 0) < 0) continue;
-      entry.told &= now.revents;
-      if (entry.told & POLLIN && Unread(now.fd) > entry.unread) entry.told &= ~POLLIN;
+      short seen = entry.told & now.revents;
+      if (!(seen & POLLOUT)) entry.write_doubt = kEdgeRecheck;
+      if (seen & POLLIN && (Unread(now.fd) != entry.unread || Now() >= entry.read_told_at + kEdgeRecheck)) {
+        seen &= ~POLLIN;
+      }
+      if (seen & POLLOUT && Now() >= entry.write_told_at + entry.write_doubt) {
+        seen &= ~POLLOUT;
+        entry.write_doubt = std::min(2 * entry.write_doubt, kWriteDoubtLongest);
+      }
+      entry.told = seen;
       if (entry.told == 0) continue;
       parked = true;
       // Something untold: leave it in, Collect sorts it out. Otherwise keep it out of this wait.
@@ -239,7 +254,11 @@ class PollPoller final : public Poller {
         events &= ~entry.told;
         if (events == 0) continue;
         entry.told |= events;
-        if (events & POLLIN) entry.unread = Unread(fds_[index].fd);
+        if (events & POLLIN) {
+          entry.unread = Unread(fds_[index].fd);
+          entry.read_told_at = Now();
+        }
+        if (events & POLLOUT) entry.write_told_at = Now();
       }
       if (Deliver(entry.slot, entry.generation, Reported(events), &out[count])) count++;
     }
