@@ -642,7 +642,9 @@ export class EventLoop implements Disposable {
     const wall = this.#timers.nextWallDeadline();
     if (wall === this.#wallAlarm || !this.#kernelTellsWall) return;
     this.#wallAlarm = wall;
-    this.#kernelTellsWall = nativeLoop().setWallAlarm(this.#handle, Math.max(0, wall)) >= 0;
+    // Not within the millisecond before: our own reading of that clock has whole ones, and the alarm rings only once.
+    const at = Math.ceil(Math.max(0, wall));
+    this.#kernelTellsWall = nativeLoop().setWallAlarm(this.#handle, at) >= 0;
   }
 
   /** A promise for what `start` calls; rejected when the loop is closed before, or when `signal` aborts. */
