@@ -77,7 +77,7 @@ export function products(folder) {
 }
 
 /** The folder whose include/node belongs to the running Node; undefined leaves the search to node-gyp. */
-function ownHeaders() {
+export function ownHeaders() {
   const prefix = join(dirname(process.execPath), '..');
   if (existsSync(join(prefix, 'include/node/node_api.h'))) return prefix;
   return process.env.npm_config_nodedir;
