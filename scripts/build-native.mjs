@@ -40,11 +40,11 @@ export function buildNative({ out, clean = false, args = [], nodedir, env } = {}
 }
 
 /** Runs node-gyp in a source tree (see `sourceTree`); throws when it fails. */
-export function nodeGyp(tree, args, { nodedir = ownHeaders(), env = {} } = {}) {
+export function nodeGyp(tree, args, { nodedir = ownHeaders(), env = {}, fromSource = true } = {}) {
   const program = createRequire(import.meta.url).resolve('node-gyp/bin/node-gyp.js');
   // node-gyp lets npm_config_* win over its arguments, and npm may have set this one.
   const headers = nodedir === undefined ? {} : { npm_config_nodedir: nodedir };
-  const { status } = spawnSync(process.execPath, [program, '--build_from_source=true', ...args], {
+  const { status } = spawnSync(process.execPath, [program, `--build_from_source=${fromSource}`, ...args], {
     cwd: tree,
     stdio: 'inherit',
     env: { ...process.env, ...env, ...headers },

@@ -1,5 +1,5 @@
 /**
- * Runs clang-tidy over every source of binding.gyp with the flags that gyp would compile it with. Uses the clang-tidy
+ * Runs clang-tidy over every source of binding.gyp, the emulated kqueue included, with the flags that gyp would compile it with. Uses the clang-tidy
  * of the PATH (Debian: apt install clang-tidy). Arguments are files to check instead of all.
  */
 import { spawn } from 'node:child_process';
@@ -9,7 +9,13 @@ import { join, relative, resolve } from 'node:path';
 import { nodeGyp, root, sourceTree } from './build-native.mjs';
 
 const tree = sourceTree('build-tidy');
-nodeGyp(tree, ['configure', '--loglevel=warn', '--', '-f=gyp.generator.compile_commands_json.py']);
+nodeGyp(tree, [
+  'configure',
+  '--loglevel=warn',
+  '--kqueue_emulation=true',
+  '--',
+  '-f=gyp.generator.compile_commands_json.py',
+]);
 const database = join(tree, 'build/Release');
 const wanted = process.argv.slice(2).map((file) => resolve(file));
 const files = JSON.parse(readFileSync(join(database, 'compile_commands.json'), 'utf8'))
