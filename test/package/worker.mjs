@@ -3,7 +3,8 @@ import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 
 const worker = new Worker(new URL('esm.mjs', import.meta.url));
+const exited = once(worker, 'exit');
 await import('./esm.mjs');
-const [code] = await once(worker, 'exit');
+const [code] = await exited;
 process.exitCode = code;
 console.log('worker: done');
