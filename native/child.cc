@@ -13,6 +13,7 @@
 #include <uv.h>
 
 #include <cstdlib>
+#include <map>
 #include <mutex>
 #include <new>
 #include <set>
@@ -153,28 +154,6 @@ bool Remembered([[maybe_unused]] int pidfd, [[maybe_unused]] int* status) {
 #endif
 }
 
-struct Search {
-  pid_t pid;
-  bool found;
-};
-
-// Whether child_process (or whoever uses libuv in this environment) waits for this child.
-bool IsLibuvs(napi_env env, pid_t pid) {
-  uv_loop_t* loop = nullptr;
-  if (napi_get_uv_event_loop(env, &loop) != napi_ok) return false;
-  Search search = {pid, false};
-  uv_walk(
-      loop,
-      [](uv_handle_t* handle, void* argument) {
-        auto* wanted = static_cast<Search*>(argument);
-        if (handle->type == UV_PROCESS && reinterpret_cast<uv_process_t*>(handle)->pid == wanted->pid) {
-          wanted->found = true;
-        }
-      },
-      &search);
-  return search.found;
-}
-
 // The pidfds of this process, of all its threads: a forked child closes them before their numbers can mean anything
 // else. Guarded by a lock that the child makes anew, because a thread that is gone may have held it.
 alignas(std::mutex) char lock_memory[sizeof(std::mutex)];
@@ -185,6 +164,74 @@ int Keep(int pidfd) {
   std::lock_guard<std::mutex> guard(*lock);
   pidfds.insert(pidfd);
   return pidfd;
+}
+
+// ------------------------------------------------------------------------------------ libuv's children
+
+// libuv reaps whatever has ended whenever one of its children has, also what has not been announced to us yet. So that
+// nobody has to be quicker than it, its callback goes by us: the status that it got is kept for who watches.
+struct Attended {
+  pid_t pid;        // 0: nobody wants to know any more
+  uv_exit_cb told;  // child_process's
+};
+std::map<const uv_process_t*, Attended> attended;
+std::map<pid_t, int> reaped_by_libuv;
+
+void OnLibuvExit(uv_process_t* process, int64_t exit_status, int term_signal) {
+  uv_exit_cb told = nullptr;
+  {
+    std::lock_guard<std::mutex> guard(*lock);
+    auto found = attended.find(process);
+    if (found != attended.end()) {
+      told = found->second.told;
+      if (found->second.pid != 0) reaped_by_libuv[found->second.pid] = process->status;
+      attended.erase(found);
+    }
+  }
+  process->exit_cb = told;
+  if (told != nullptr) told(process, exit_status, term_signal);
+}
+
+// The handle by which child_process, or whoever uses libuv in this environment, waits for this child.
+uv_process_t* LibuvHandle(napi_env env, pid_t pid) {
+  struct Search {
+    pid_t pid;
+    uv_process_t* found;
+  } search = {pid, nullptr};
+  uv_loop_t* loop = nullptr;
+  if (napi_get_uv_event_loop(env, &loop) != napi_ok) return nullptr;
+  uv_walk(
+      loop,
+      [](uv_handle_t* handle, void* argument) {
+        auto* wanted = static_cast<Search*>(argument);
+        if (handle->type != UV_PROCESS || uv_is_closing(handle)) return;
+        auto* process = reinterpret_cast<uv_process_t*>(handle);
+        if (process->pid == wanted->pid) wanted->found = process;
+      },
+      &search);
+  return search.found;
+}
+
+bool AttendLibuvs(napi_env env, pid_t pid) {
+  uv_process_t* process = LibuvHandle(env, pid);
+  if (process == nullptr) return false;
+  std::lock_guard<std::mutex> guard(*lock);
+  if (process->exit_cb == OnLibuvExit) {
+    attended[process].pid = pid;
+  } else {
+    attended[process] = {pid, process->exit_cb};
+    process->exit_cb = OnLibuvExit;
+  }
+  reaped_by_libuv.erase(pid);
+  return true;
+}
+
+bool RecallLibuvs(pid_t pid, int* status) {
+  std::lock_guard<std::mutex> guard(*lock);
+  auto found = reaped_by_libuv.find(pid);
+  if (found == reaped_by_libuv.end()) return false;
+  *status = found->second;
+  return true;
 }
 
 // ------------------------------------------------------------------------------------ what JavaScript sees
@@ -234,7 +281,8 @@ napi_value Close(napi_env env, napi_callback_info info) {
   return js::Int(env, 0);
 }
 
-// kinship(pid, pidfd): who reaps it. See Kinship in lib/process/native.ts.
+// kinship(pid, pidfd): who reaps it. See Kinship in lib/process/native.ts. Of libuv's children the status is kept from
+// then on, until disregard.
 napi_value Kinship(napi_env env, napi_callback_info info) {
   enum : int32_t { kStranger, kAnotherThreads, kLibuvs, kOurs };
   js::Call<2> call(env, info);
@@ -243,7 +291,7 @@ napi_value Kinship(napi_env env, napi_callback_info info) {
   int status;
   int waited = Wait(pid, pidfd, WNOWAIT | kEveryChild, &status);
   if (waited < 0) return js::Int(env, waited == -ECHILD ? kStranger : waited);
-  if (IsLibuvs(env, pid)) return js::Int(env, kLibuvs);
+  if (AttendLibuvs(env, pid)) return js::Int(env, kLibuvs);
 #if defined(__linux__)
   // Another thread's child_process may wait for what that thread has forked.
   if (Wait(pid, pidfd, WNOWAIT | kEveryChild | __WNOTHREAD, &status) == -ECHILD) {
@@ -263,11 +311,27 @@ napi_value Observe(napi_env env, napi_callback_info info) {
       out.size() < 2) {
     return js::Int(env, -EINVAL);
   }
+  // First, because the number may be another child's by now.
+  out[1] = RecallLibuvs(pid, &out[0]) ? 1 : 0;
+  if (out[1] == 1) return js::Int(env, 2);
   int waited = Wait(pid, pidfd, WNOWAIT | kEveryChild, &out[0]);
   if (waited != -ECHILD) return js::Int(env, waited);
   if (!HasEnded(pid, pidfd)) return js::Int(env, 0);
   out[1] = Remembered(pidfd, &out[0]) ? 1 : 0;
   return js::Int(env, 2);
+}
+
+// disregard(pid): nobody here wants to know any more how libuv's child has ended.
+napi_value Disregard(napi_env env, napi_callback_info info) {
+  js::Call<1> call(env, info);
+  int32_t pid;
+  if (!call.Int(0, &pid)) return js::Int(env, -EINVAL);
+  std::lock_guard<std::mutex> guard(*lock);
+  reaped_by_libuv.erase(pid);
+  for (auto& [process, one] : attended) {
+    if (one.pid == pid) one.pid = 0;
+  }
+  return js::Int(env, 0);
 }
 
 // reap(pid, pidfd, out): 1 when it was there to be reaped, its status in out[0]; 0 while it runs; or a negative errno.
@@ -448,6 +512,7 @@ napi_value TakeFromQueue(napi_env env, napi_callback_info info) {
 
 void ChildrenForked() {
   lock = new (lock_memory) std::mutex;
+  reaped_by_libuv.clear();
   for (int pidfd : pidfds) close(pidfd);
   pidfds.clear();
 }
@@ -459,6 +524,7 @@ napi_value MakeChildExports(napi_env env) {
   js::SetFunction(env, exports, "close", Close);
   js::SetFunction(env, exports, "kinship", Kinship);
   js::SetFunction(env, exports, "observe", Observe);
+  js::SetFunction(env, exports, "disregard", Disregard);
   js::SetFunction(env, exports, "reap", Reap);
   js::SetFunction(env, exports, "signal", Signal);
   js::SetFunction(env, exports, "signalGroup", SignalGroup);

@@ -171,8 +171,9 @@ class SignalEnvironment;
 // What one loop watches, and what came for it. Handlers read it from any thread.
 class SignalSubscription {
  public:
-  SignalSubscription(SignalEnvironment* environment, Poller* poller)
-      : environment(environment), poller(poller) {}
+  // `flag`, shared with JavaScript, is 1 while there is something to take.
+  SignalSubscription(SignalEnvironment* environment, Poller* poller, int32_t* flag)
+      : environment(environment), poller(poller), flag_(flag) {}
   ~SignalSubscription() { DeliveryQueue::Destroy(queue_.load()); }
 
   int PrepareFor(int number) {
@@ -193,14 +194,14 @@ class SignalSubscription {
       tallies_[delivery.number - 1].Add(delivery);
       pending_.fetch_or(bit);
     }
-    if (flag_ != nullptr) __atomic_store_n(flag_, 1, __ATOMIC_SEQ_CST);
-    poller->Wake();
+    // Once told, the loop asks before it sleeps.
+    if (__atomic_exchange_n(flag_, 1, __ATOMIC_SEQ_CST) == 0) poller->Wake();
   }
 
   // From the loop's thread: writes what came as rows of kRow numbers and returns how many rows. As many as fit: there
   // may be more.
   size_t Take(std::span<int32_t> out) {
-    if (flag_ != nullptr) __atomic_store_n(flag_, 0, __ATOMIC_SEQ_CST);
+    __atomic_store_n(flag_, 0, __ATOMIC_SEQ_CST);
     size_t rows = 0;
     const size_t room = out.size() / kRow;
     auto write = [&](const Delivery& delivery, uint32_t count) {
@@ -230,7 +231,7 @@ class SignalSubscription {
     while (rows < room && queue_.load() != nullptr && queue_.load()->Pop(&delivery)) {
       if (watched.load() & Bit(delivery.number)) write(delivery, 1);
     }
-    if (rows == room && flag_ != nullptr) __atomic_store_n(flag_, 1, __ATOMIC_SEQ_CST);
+    if (rows == room) __atomic_store_n(flag_, 1, __ATOMIC_SEQ_CST);
     return rows;
   }
 
@@ -252,11 +253,8 @@ class SignalSubscription {
     for (Tally& tally : tallies_) tally.Reset();
     kept_.clear();
     DeliveryQueue::Destroy(queue_.exchange(nullptr));
-    if (flag_ != nullptr) *flag_ = 0;
+    *flag_ = 0;
   }
-
-  // flag[0], shared with JavaScript, is 1 while there is something to take.
-  void SetFlag(int32_t* flag) { flag_ = flag; }
 
   static constexpr size_t kRow = 7;
 
@@ -271,7 +269,7 @@ class SignalSubscription {
   std::array<Tally, kMaxSignal> tallies_;
   std::atomic<DeliveryQueue*> queue_{nullptr};
   std::deque<Delivery> kept_;  // out of the queue, for signals that are still watched
-  int32_t* flag_ = nullptr;
+  int32_t* const flag_;
 };
 
 namespace {
@@ -644,9 +642,8 @@ napi_value OpenSubscription(napi_env env, napi_callback_info info) {
   std::span<int32_t> flag;
   if (poller == nullptr || !Numbers(env, call[1], &flag)) return js::Int(env, -EBADF);
   auto* environment = static_cast<SignalEnvironment*>(call.data);
-  auto* opened = new Opened{{environment, poller}, nullptr};
+  auto* opened = new Opened{{environment, poller, flag.data()}, nullptr};
   napi_create_reference(env, call[1], 1, &opened->flag);
-  opened->subscription.SetFlag(flag.data());
   napi_value external = nullptr;
   napi_status status = napi_create_external(
       env, &opened->subscription,

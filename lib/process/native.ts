@@ -37,9 +37,11 @@ export interface NativeChild {
   kinship(pid: number, pidfd: number): number;
   /**
    * 0 while it runs, 1 when it has ended (out[0] is the wait status), 2 when it has ended and cannot be waited for
-   * (out[1] is 1 if the kernel remembers the status, which is then in out[0]).
+   * (out[1] is 1 if libuv or the kernel remembers the status, which is then in out[0]).
    */
   observe(pid: number, pidfd: number, out: Int32Array): number;
+  /** Lets go of what `kinship` began to keep for a child of libuv's. */
+  disregard(pid: number): number;
   reap(pid: number, pidfd: number, out: Int32Array): number;
   signal(pid: number, pidfd: number, number: number): number;
   /** -EINVAL when the kernel does not address groups by pidfd; with a pidfd of -1 by number. */

@@ -84,6 +84,7 @@ export class ProcessRecord {
   release(): void {
     if (--this.#holders > 0 || this.#of !== nativeLoop().processId()) return;
     this.#forget();
+    if (this.kinship === Kinship.LIBUVS) nativeChild().disregard(this.pid);
     if (this.pidfd >= 0) nativeChild().close(this.pidfd);
   }
 

@@ -1,0 +1,110 @@
+/** What the tests of signals and processes share: backends and modes to run in, and ways to wait for events. */
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { Loop } from 'forkbeard';
+
+export const slow = Number(process.env['FORKBEARD_TEST_SLOW'] ?? 1);
+/** Generous: only a failure takes this long. */
+export const PATIENCE = 10_000 * slow;
+
+const asked = (process.env['FORKBEARD_TEST_BACKENDS'] ?? '').split(',').filter((name) => name !== '');
+export const backends = asked.length > 0 ? (asked as typeof Loop.backends) : Loop.backends;
+
+export type Mode = 'blocking' | 'integrated';
+
+/** Every backend in both modes. */
+export const ways = backends.flatMap((backend) =>
+  (['blocking', 'integrated'] as const).map((mode) => ({ backend, mode })),
+);
+
+/** What happened, and a way to wait for it in either mode. */
+export class Events<T> {
+  readonly all: T[] = [];
+  readonly #loop: Loop;
+  readonly #mode: Mode;
+  #check: (() => void) | undefined;
+
+  constructor(loop: Loop, mode: Mode) {
+    this.#loop = loop;
+    this.#mode = mode;
+  }
+
+  readonly push = (event: T): void => {
+    this.all.push(event);
+    this.#check?.();
+  };
+
+  /** Waits until `done`, turning the loop in blocking mode. */
+  async until(done: (all: T[]) => boolean): Promise<T[]> {
+    if (this.#mode === 'blocking') {
+      const deadline = performance.now() + PATIENCE;
+      while (!done(this.all)) {
+        if (performance.now() > deadline) throw new Error(`Still waiting after ${JSON.stringify(this.all)}`);
+        this.#loop.runOnce(PATIENCE / 10);
+      }
+      return this.all;
+    }
+    await new Promise<void>((resolve, reject) => {
+      const failed = setTimeout(
+        () => reject(new Error(`Still waiting after ${JSON.stringify(this.all)}`)),
+        PATIENCE,
+      );
+      this.#check = () => {
+        if (!done(this.all)) return;
+        this.#check = undefined;
+        clearTimeout(failed);
+        resolve();
+      };
+      this.#check();
+    });
+    return this.all;
+  }
+
+  count(wanted: number): Promise<T[]> {
+    return this.until((all) => all.length >= wanted);
+  }
+}
+
+/** A few rounds in which nothing may happen. */
+export async function rounds(loop: Loop, mode: Mode, count = 3): Promise<void> {
+  for (let i = 0; i < count; i++) {
+    if (mode === 'blocking') loop.runOnce(0);
+    else await new Promise<void>((resolve) => setImmediate(() => loop.watchIdle(resolve)));
+  }
+}
+
+/** A line of /proc/<pid>/status that is a set of signals, as their numbers. */
+export function signalSet(line: 'SigBlk' | 'SigIgn' | 'SigCgt', pid: number | 'self' = 'self'): number[] {
+  const text = readFileSync(`/proc/${pid}/status`, 'utf8');
+  const bits = BigInt(`0x${new RegExp(`^${line}:\\s*([0-9a-f]+)$`, 'm').exec(text)?.[1]}`);
+  return Array.from({ length: 64 }, (_, i) => i + 1).filter((number) => (bits >> BigInt(number - 1)) & 1n);
+}
+
+/** 'Z' for a zombie; undefined when there is no such process. */
+export function processState(pid: number): string | undefined {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
+    return stat[stat.lastIndexOf(')') + 2];
+  } catch {
+    return undefined;
+  }
+}
+
+/** Blocks this thread until the kernel shows what is wanted: for what has to happen while no event is delivered. */
+export function spinUntil(done: () => boolean): void {
+  const deadline = performance.now() + PATIENCE;
+  while (!done()) if (performance.now() > deadline) throw new Error('Still spinning');
+}
+
+export const fixture = (name: string): string => fileURLToPath(new URL(`fixtures/${name}`, import.meta.url));
+
+/** Compiles a C fixture into a folder of its own. */
+export function compile(name: string): { program: string; remove: () => void } {
+  const folder = mkdtempSync(join(tmpdir(), 'forkbeard-'));
+  const program = join(folder, name);
+  execFileSync('cc', ['-O1', '-o', program, fixture(`${name}.c`)]);
+  return { program, remove: () => rmSync(folder, { recursive: true }) };
+}

@@ -1,0 +1,194 @@
+import { execFile, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { promisify } from 'node:util';
+import { type ExitStatus, Loop } from 'forkbeard';
+import { afterEach, describe, expect, test } from 'vitest';
+import { Events, fixture, PATIENCE, processState, rounds, spinUntil, ways } from './support.ts';
+
+const run = promisify(execFile);
+const exited = (exitCode: number) => ({
+  exitCode,
+  signal: null,
+  coreDumped: false,
+  status: exitCode << 8,
+  stolen: false,
+});
+const killed = (signal: string, status: number) => ({
+  exitCode: null,
+  signal,
+  coreDumped: false,
+  status,
+  stolen: false,
+});
+const unknown = { exitCode: null, signal: null, coreDumped: false, status: null };
+
+async function json(script: string, args: string[] = [], env: Record<string, string> = {}) {
+  const { stdout } = await run(process.execPath, [fixture(script), ...args], {
+    env: { ...process.env, ...env },
+    timeout: 2 * PATIENCE,
+    killSignal: 'SIGKILL',
+  });
+  return JSON.parse(stdout);
+}
+
+// With pidfds, with SIGCHLD alone, and with a pidfd that cannot be waited on (before Linux 5.4 there was no P_PIDFD).
+const kernels = [
+  { kernel: 'this kernel', missing: '' },
+  { kernel: 'no pidfd', missing: 'pidfd_open' },
+];
+
+describe.each(ways.flatMap((way) => kernels.map((kernel) => ({ ...way, ...kernel }))))(
+  'watchProcess, $backend, $mode, $kernel',
+  ({ backend, mode, missing }) => {
+    test('keeps what it promises', async () => {
+      const env: Record<string, string> = missing === '' ? {} : { FORKBEARD_PRETEND_MISSING: missing };
+      const result = await json('watch-process.mjs', [mode, backend], env);
+      expect(result).toEqual({
+        ended: [true, true, exited(3), killed('SIGTERM', 15)],
+        childProcess: [
+          [3, null],
+          [null, 'SIGTERM'],
+        ],
+        synchronous: 0,
+        alreadyDead: [exited(7), [7, null]],
+        together: [true, true],
+        several: ['0', 'a', 'b'],
+        stopped: 1,
+        stranger: [true, { ...unknown, stolen: false }],
+        refused: ['ESRCH', ...Array(4).fill('ERR_FORKBEARD_OUT_OF_RANGE'), 'ERR_FORKBEARD_INVALID_ARG_TYPE'],
+        pidfdsLeft: 0,
+      });
+    });
+  },
+);
+
+describe('a child whose status somebody else took', () => {
+  test('is told with its status where the kernel remembers it, else as stolen', async () => {
+    const { same, exit } = await json('stolen.mjs');
+    expect(same).toBe(true);
+    expect([exited(9), { ...unknown, stolen: true }]).toContainEqual(exit);
+  });
+
+  test('is told as stolen where the kernel does not', async () => {
+    const env = { FORKBEARD_PRETEND_MISSING: 'pidfd_info' };
+    expect(await json('stolen.mjs', [], env)).toEqual({ same: true, exit: { ...unknown, stolen: true } });
+  });
+});
+
+describe('many processes', () => {
+  const loops: Loop[] = [];
+  afterEach(() => {
+    for (const loop of loops.splice(0)) loop.close();
+  });
+
+  test('a thousand and more at once', async () => {
+    const loop = new Loop();
+    loops.push(loop);
+    const count = 1200;
+    const events = new Events<ExitStatus>(loop, 'integrated');
+    const script = `i=0; while [ $i -lt ${count} ]; do sleep 1000 & echo $!; i=$((i+1)); done; read end; kill $(jobs -p); wait`;
+    const parent = spawn('bash', ['-c', script], { stdio: ['pipe', 'pipe', 'ignore'] });
+    let text = '';
+    for await (const chunk of parent.stdout) {
+      text += chunk;
+      if (text.split('\n').length > count) break;
+    }
+    const pids = text.trim().split('\n').map(Number);
+    for (const pid of pids) loop.watchProcess(pid, events.push);
+    parent.stdin.end();
+    await events.count(count);
+    expect(events.all.map((exit) => exit.pid).sort()).toEqual([...pids].sort());
+  });
+});
+
+describe('a process watcher', () => {
+  const loops: Loop[] = [];
+  const make = () => {
+    const loop = new Loop();
+    loops.push(loop);
+    return loop;
+  };
+  afterEach(() => {
+    for (const loop of loops.splice(0)) loop.close();
+  });
+  const start = () => spawn('cat', { stdio: ['pipe', 'ignore', 'inherit'] });
+
+  test('is told once, and is not active any more', async () => {
+    const loop = make();
+    const events = new Events<ExitStatus>(loop, 'integrated');
+    const child = start();
+    const watcher = loop.watchProcess(child.pid as number, events.push);
+    expect([watcher.active, watcher.hasRef()]).toEqual([true, true]);
+    child.stdin.end();
+    await events.count(1);
+    expect(watcher.active).toBe(false);
+    await rounds(loop, 'integrated');
+    expect(events.all).toHaveLength(1);
+    watcher.stop();
+  });
+
+  test('may watch another process from its callback, in the same or another loop', async () => {
+    const loop = make();
+    const events = new Events<ExitStatus>(loop, 'integrated');
+    const [first, second] = [start(), start()];
+    loop.watchProcess(first.pid as number, (exit) => {
+      loop.watchProcess(second.pid as number, events.push);
+      second.stdin.end();
+      events.push(exit);
+    });
+    first.stdin.end();
+    await events.count(2);
+    expect(events.all.map((exit) => exit.pid)).toEqual([first.pid, second.pid]);
+  });
+
+  test('goes when the loop is closed, and child_process is told all the same', async () => {
+    const loop = make();
+    const child = start();
+    const watcher = loop.watchProcess(child.pid as number, () => {
+      throw new Error('told after close');
+    });
+    loop.close();
+    expect(watcher.active).toBe(false);
+    const end = once(child, 'exit');
+    child.stdin.end();
+    expect(await end).toEqual([0, null]);
+  });
+
+  test('survives postFork in the same process', async () => {
+    const loop = make();
+    const events = new Events<ExitStatus>(loop, 'integrated');
+    const child = start();
+    loop.watchProcess(child.pid as number, events.push);
+    loop.postFork();
+    child.stdin.end();
+    await events.count(1);
+  });
+
+  test('knows this very process, which never ends while it looks', async () => {
+    const loop = make();
+    const watcher = loop.watchProcess(process.pid, () => {});
+    await rounds(loop, 'integrated');
+    expect(watcher.active).toBe(true);
+    watcher.stop();
+  });
+
+  test('comes after signals and before timers of a round', async () => {
+    const loop = make();
+    const child = start();
+    const end = once(child, 'exit');
+    const order: string[] = [];
+    loop.watchTime({ after: 0 }, () => order.push('timer'));
+    loop.watchProcess(child.pid as number, () => order.push('exit'));
+    loop.watchSignal('USR2', () => order.push('signal'));
+    child.stdin.end();
+    // Node writes the end of the stream in a later tick; the rest is synchronous.
+    await once(child.stdin, 'close');
+    spinUntil(
+      () => processState(child.pid as number) === 'Z' || processState(child.pid as number) === undefined,
+    );
+    process.kill(process.pid, 'SIGUSR2');
+    while (order.length < 3) loop.runOnce(PATIENCE);
+    expect(order.indexOf('exit')).toBe(order.indexOf('signal') + 1);
+    await end;
+  });
+});
