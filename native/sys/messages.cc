@@ -65,6 +65,13 @@ napi_value SendDescriptors(napi_env env, napi_callback_info info) {
   return js::Int(env, static_cast<int32_t>(sent < 0 ? -errno : sent));
 }
 
+cmsghdr* Next(msghdr* message, cmsghdr* header) {
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wsign-compare"  // inside of musl's macro
+  return CMSG_NXTHDR(message, header);
+#pragma GCC diagnostic pop
+}
+
 // Hands on the descriptors of one control message as far as there is room for them.
 void TakeDescriptors(const cmsghdr* header, size_t max, std::span<int32_t> out) {
   size_t size = header->cmsg_len - CMSG_LEN(0);
@@ -118,7 +125,7 @@ napi_value ReceiveDescriptors(napi_env env, napi_callback_info info) {
   // Also set when this process may not have so many descriptors: the kernel has closed the rest already.
   out[kTruncated] = (message.msg_flags & MSG_CTRUNC) != 0;
   out[kPid] = -1;
-  for (cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr; header = CMSG_NXTHDR(&message, header)) {
+  for (cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr; header = Next(&message, header)) {
     if (header->cmsg_level != SOL_SOCKET) continue;
     if (header->cmsg_type == SCM_RIGHTS) TakeDescriptors(header, static_cast<size_t>(max), out);
 #if defined(SCM_CREDENTIALS)

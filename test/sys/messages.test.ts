@@ -197,7 +197,7 @@ describe('peerCredentials', () => {
 });
 
 test('a process without room for the descriptors loses them, and knows', async () => {
-  const child = spawn('/bin/sh', ['-c', `ulimit -n 64; exec "${process.execPath}" "${fixture('no-room')}"`], {
+  const child = spawn('/bin/sh', ['-c', `ulimit -n 128; exec "${process.execPath}" "${fixture('no-room')}"`], {
     stdio: ['ignore', 'pipe', 'inherit'],
   });
   const output: Buffer[] = [];
