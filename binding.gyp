@@ -11,6 +11,7 @@
       'native/poller/poller.cc',
       'native/poller/poll.cc',
       'native/wakeup.cc',
+      'native/descriptors.cc',
       'native/pretend.cc',
       'native/forked.cc',
     ],
@@ -49,7 +50,6 @@
       'sources': [
         '<@(poller_sources)',
         'native/addon.cc',
-        'native/descriptors.cc',
         'native/loop.cc',
         'native/spawn.cc',
         'native/spawn/child.cc',

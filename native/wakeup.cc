@@ -9,32 +9,19 @@
 #include <sys/eventfd.h>
 #endif
 
+#include "descriptors.h"
 #include "pretend.h"
 
 namespace forkbeard {
 
 namespace {
 
-int SetFlags(int fd) {
-  if (fcntl(fd, F_SETFD, FD_CLOEXEC) < 0 || fcntl(fd, F_SETFL, O_NONBLOCK) < 0) return -errno;
-  return 0;
-}
-
 int OpenPipe(Fd* read, Fd* write) {
   int ends[2];
-#if !defined(__APPLE__)
-  if (!PretendMissing("pipe2") && pipe2(ends, O_CLOEXEC | O_NONBLOCK) == 0) {
-    *read = Fd(ends[0]);
-    *write = Fd(ends[1]);
-    return 0;
-  }
-  if (!PretendMissing("pipe2") && errno != ENOSYS) return -errno;
-#endif
-  if (pipe(ends) < 0) return -errno;
+  if (int error = MakePipe(ends); error < 0) return error;
   *read = Fd(ends[0]);
   *write = Fd(ends[1]);
-  int error = SetFlags(ends[0]);
-  return error < 0 ? error : SetFlags(ends[1]);
+  return 0;
 }
 
 // dup2 keeps the number and replaces what is behind it in one step.
