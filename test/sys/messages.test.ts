@@ -197,9 +197,13 @@ describe('peerCredentials', () => {
 });
 
 test('a process without room for the descriptors loses them, and knows', async () => {
-  const child = spawn('/bin/sh', ['-c', `ulimit -n 128; exec "${process.execPath}" "${fixture('no-room')}"`], {
-    stdio: ['ignore', 'pipe', 'inherit'],
-  });
+  const child = spawn(
+    '/bin/sh',
+    ['-c', `ulimit -n 128; exec "${process.execPath}" "${fixture('no-room')}"`],
+    {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    },
+  );
   const output: Buffer[] = [];
   child.stdout.on('data', (chunk: Buffer) => output.push(chunk));
   const [code] = await once(child, 'exit');
