@@ -128,6 +128,7 @@ class Run implements Dependent {
   /** Why it was stopped, the first reason. */
   #failure: Error | undefined;
   #held = false;
+  #over = false;
 
   constructor(
     programs: Programs,
@@ -151,7 +152,7 @@ class Run implements Dependent {
     });
     programs.add(this);
     const overflow = () =>
-      this.#cancel(stateError('MAX_BUFFER', this.#says(`said more than ${maxBuffer} bytes`)));
+      this.#fail(stateError('MAX_BUFFER', this.#says(`said more than ${maxBuffer} bytes`)));
     const finished = () => this.#settleIfDone();
     this.#stdout = new Capture(loop, ends.get(1) as number, maxBuffer, finished, overflow);
     this.#stderr = new Capture(loop, ends.get(2) as number, maxBuffer, finished, overflow);
@@ -175,9 +176,15 @@ class Run implements Dependent {
     return `Program ${what}: ${this.#settings.command}`;
   }
 
+  /** Takes too long or is not wanted any more. A program that has ended meanwhile has made it in time. */
   #cancel(reason: Error): void {
-    if (this.#failure !== undefined || this.#exit !== undefined) return;
+    if (this.#exit === undefined) this.#fail(reason);
+  }
+
+  #fail(reason: Error): void {
+    if (this.#failure !== undefined) return;
     this.#failure = reason;
+    if (this.#exit !== undefined) return;
     // Refused (the program changed its user): we still wait for its end, and the error says why it took so long.
     this.#child.stop({ signal: this.#settings.cancelSignal }).catch((error: unknown) => {
       reason.cause ??= error;
@@ -185,6 +192,8 @@ class Run implements Dependent {
   }
 
   #ended(exit: ExitStatus): void {
+    // The loop was closed: another one saw the end, and the promise is settled.
+    if (this.#over) return;
     this.#exit = exit;
     this.#stdin?.close();
     this.#patience = this.#programs.loop.watchTime({ after: PATIENCE }, () => {
@@ -217,6 +226,7 @@ class Run implements Dependent {
   }
 
   #finish(): void {
+    this.#over = true;
     this.#programs.remove(this);
     this.#settings.signal?.removeEventListener('abort', this.#onAbort);
     this.#limit?.stop();

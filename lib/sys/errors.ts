@@ -3,10 +3,22 @@
  * look like Node's own (`code`, negative `errno`, `syscall`, and what it was about); misuse has a code of the form
  * `ERR_FORKBEARD_…`. The bottom room of the house: it imports nothing from it.
  */
+import { constants } from 'node:os';
 import { getSystemErrorMap, inspect, types } from 'node:util';
 
 const errnos = new Map<number, [name: string, message: string]>(getSystemErrorMap());
-// libuv's table lacks this one, which says that too many descriptors are on their way (sendmsg with SCM_RIGHTS).
+// libuv's table lacks what its own calls never give.
+const others: Readonly<Record<string, string>> = {
+  ECHILD: 'no child processes',
+  EIDRM: 'identifier removed',
+  ENOEXEC: 'exec format error',
+  ESTALE: 'stale file handle',
+  ETIME: 'timer expired',
+};
+for (const [name, errno] of Object.entries(constants.errno)) {
+  if (!errnos.has(-errno)) errnos.set(-errno, [name, others[name] ?? `error ${errno}`]);
+}
+// Node has no name for this one, which says that too many descriptors are on their way (sendmsg with SCM_RIGHTS).
 errnos.set(process.platform === 'linux' ? -109 : -59, ['ETOOMANYREFS', 'too many references']);
 
 export interface SystemErrorDetails {

@@ -326,6 +326,13 @@ FORKBEARD_BARE int Unshare(int highest) {
 }
 #endif
 
+// A free number that is no target. The kernel calls a number beyond the limit of descriptors an invalid argument here,
+// and a bad descriptor elsewhere.
+FORKBEARD_BARE int Save(int fd, int highest_target) {
+  int copy = CopyAbove(fd, highest_target + 1);
+  return copy == -EINVAL ? -EBADF : copy;
+}
+
 FORKBEARD_BARE void MakeBlocking(int fd) {
   int flags = StatusFlags(fd);
   if (flags >= 0 && (flags & O_NONBLOCK) != 0) SetStatusFlags(fd, flags & ~O_NONBLOCK);
@@ -363,8 +370,8 @@ FORKBEARD_BARE void ArrangeDescriptors(SpawnChild* child) {
   }
 #endif
   if (child->status_pipe >= 0 && child->status_pipe <= highest_target) {
-    int moved = CopyAbove(child->status_pipe, highest_target + 1);
-    Require(*child, SpawnStep::kDescriptor, moved);
+    int moved = Save(child->status_pipe, highest_target);
+    Require(*child, SpawnStep::kDescriptor, moved, highest_target);
     child->status_pipe = moved;
   }
   // First of all make room: the parent may be at its limit of descriptors, and we have the same one.
@@ -372,8 +379,8 @@ FORKBEARD_BARE void ArrangeDescriptors(SpawnChild* child) {
 
   for (size_t i = 0; i < count; ++i) {
     if (!descriptors[i].clobbered) continue;
-    int copy = CopyAbove(descriptors[i].source, highest_target + 1);
-    Require(*child, SpawnStep::kDescriptor, copy, descriptors[i].target);
+    int copy = Save(descriptors[i].source, highest_target);
+    Require(*child, SpawnStep::kDescriptor, copy, highest_target);
     descriptors[i].source = copy;
   }
   for (size_t i = 0; i < count; ++i) {
