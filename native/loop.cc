@@ -516,7 +516,8 @@ napi_value Backends(napi_env env, napi_callback_info) {
 napi_value ForkWordArray(napi_env env, napi_callback_info) {
   napi_value buffer, array = nullptr;
   ForkGeneration();
-  if (napi_create_external_arraybuffer(env, ForkWord(), sizeof(uint32_t), nullptr, nullptr, &buffer) == napi_ok) {
+  if (napi_create_external_arraybuffer(env, ForkWord(), sizeof(uint32_t), nullptr, nullptr, &buffer) ==
+      napi_ok) {
     napi_create_typedarray(env, napi_uint32_array, 1, buffer, 0, &array);
   }
   return array;

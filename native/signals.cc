@@ -292,8 +292,9 @@ struct Disposition {
   size_t keepers = 0;
   // Ours is in, or was in when somebody else's handler was put on top of it: that one may still call ours.
   bool installed = false;
-  struct sigaction found = {};    // before the first keeper
-  struct sigaction chained = {};  // after it: libuv's, which ours calls. Changes only while ours is not installed
+  struct sigaction found = {};  // before the first keeper
+  struct sigaction chained =
+      {};  // after it: libuv's, which ours calls. Changes only while ours is not installed
   std::atomic<Keeper*> list{nullptr};
 };
 
@@ -392,7 +393,8 @@ void Uninstall(int number) {
   if (!disposition.installed || sigaction(number, nullptr, &now) < 0) return;
   if (IsOurs(now)) sigaction(number, &disposition.chained, nullptr);
   // With a stranger's on top, ours stays where it is and only passes on.
-  if (IsOurs(now) || IsPlain(now, SIG_DFL) || IsPlain(now, SIG_IGN) || SameHandler(now, disposition.chained)) {
+  if (IsOurs(now) || IsPlain(now, SIG_DFL) || IsPlain(now, SIG_IGN) ||
+      SameHandler(now, disposition.chained)) {
     disposition.installed = false;
   }
 }
@@ -411,8 +413,8 @@ void StopKeeper(int number, Keeper* keeper) {
   // libuv's handler was what we found, its listeners went meanwhile, and the default is theirs. Between the two calls
   // the default is in force for a moment; only libuv could close that gap.
   struct sigaction now;
-  if (sigaction(number, nullptr, &now) == 0 && IsPlain(now, SIG_DFL) && !IsPlain(disposition.found, SIG_DFL) &&
-      !SameHandler(disposition.found, disposition.chained)) {
+  if (sigaction(number, nullptr, &now) == 0 && IsPlain(now, SIG_DFL) &&
+      !IsPlain(disposition.found, SIG_DFL) && !SameHandler(disposition.found, disposition.chained)) {
     sigaction(number, &disposition.found, nullptr);
   }
 }
@@ -601,7 +603,8 @@ void SignalsForked() {
     loop->linked = false;
     loop->ForgetAll();
   }
-  for (auto* environment = environments; environment != nullptr; environment = environment->next) environment->Drop();
+  for (auto* environment = environments; environment != nullptr; environment = environment->next)
+    environment->Drop();
 }
 
 // ------------------------------------------------------------------------------------ what JavaScript sees

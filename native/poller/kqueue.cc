@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/event.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/types.h>
 #include <time.h>
@@ -211,8 +212,10 @@ class KqueuePoller final : public Poller {
       }
       Event told;
       if (!Deliver(slot, static_cast<uint32_t>(data >> 32), 0, &told)) continue;
-      told.mask = Reported(event, interests_[slot]);
+      const Interest& interest = interests_[slot];
+      told.mask = Reported(event, interest);
       if (told.mask == 0) continue;
+      if (WaitsForEnd(event, interest) && !(interest.mask & kEdge)) TellAgain(slot, interest, event.filter);
       // Both filters of a descriptor may have something to tell: still one event. `places_` is never cleared,
       // so it is believed only where the batch agrees.
       uint32_t place = places_[slot];
@@ -312,7 +315,7 @@ class KqueuePoller final : public Poller {
   // event that we set off ourselves stands for it: it makes the kqueue readable, as a filter would, and stays
   // until it is mended. Without user events, a timer that goes off every millisecond does.
   int MarkBroken(uint32_t slot, const Interest& interest) {
-    bool once = Wanted(interest.mask, true).write != Watch::kLevel;
+    bool once = interest.mask & kEdge;
     void* data = Pack(slot, interest.generation);
     struct kevent changes[2] = {};
     int count = 0;
@@ -336,13 +339,37 @@ class KqueuePoller final : public Poller {
     kevent(queue_.get(), &remove, 1, nullptr, 0, nullptr);
   }
 
+  // EV_CLEAR keeps an interest in nothing but the end from hearing of data over and over. The end itself is told as
+  // anything else, until it is not asked for any more: adding the filter again has the kernel look again.
+  void TellAgain(uint32_t slot, const Interest& interest, int filter) {
+    struct kevent again = AddChange(interest.fd, filter, Watch::kEnd, Pack(slot, interest.generation));
+    Submit(std::span(&again, 1), slot, interest);
+  }
+
+  // Ready with less than the low-water mark, and nothing but a full buffer lowers that.
+  static bool IsError(const struct kevent& event) {
+    int size = 0;
+    socklen_t length = sizeof size;
+    return getsockopt(static_cast<int>(event.ident), SOL_SOCKET, SO_RCVBUF, &size, &length) == 0 &&
+           event.data < size;
+  }
+
+  static bool WaitsForEnd(const struct kevent& event, const Interest& interest) {
+    if (event.filter == EVFILT_READ) return !(interest.mask & kRead);
+    return event.filter == EVFILT_WRITE && !(interest.mask & kWrite);
+  }
+
   static uint32_t Reported(const struct kevent& event, const Interest& interest) {
     if (event.filter != EVFILT_READ && event.filter != EVFILT_WRITE) {
       return (interest.mask & kWrite) | kHangup;  // see MarkBroken
     }
     bool reads = event.filter == EVFILT_READ;
     uint32_t mask = interest.mask & (reads ? kRead : kWrite);
-    if (!(event.flags & EV_EOF)) return mask;
+    if (!(event.flags & EV_EOF)) {
+      // Whoever waits for the end alone is not told of data (see AddChange), but of a datagram socket's error, which
+      // makes it ready and leaves no other trace.
+      return reads && WaitsForEnd(event, interest) && IsError(event) ? uint32_t{kError} : mask;
+    }
     if (reads && interest.mask & kHangup) mask |= kHalfClosed;
     if (!reads && EndsOnWrite(interest.fd)) mask |= kHangup;
     if (event.fflags != 0) mask |= kError;  // the socket's pending error
