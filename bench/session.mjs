@@ -155,6 +155,17 @@ export function npmPackage(name) {
   }
 }
 
+/** The same for a package without native code. */
+export function npmModule(name) {
+  if (existsSync(join(npmPeers, 'node_modules', name, 'package.json'))) return;
+  const options = { cwd: npmPeers, stdio: 'pipe' };
+  try {
+    execFileSync('npm', ['ci', '--ignore-scripts', '--no-audit', '--no-fund'], options);
+  } catch (error) {
+    throw new Missing(`the package cannot be installed (${String(error.stderr ?? error).trim()})`);
+  }
+}
+
 /** A program of the system's, by name. */
 export function tool(name, from) {
   if (spawnSync(name, ['--version']).error !== undefined) throw new Missing(`${from} is not installed`);
