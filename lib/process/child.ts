@@ -1,7 +1,7 @@
 /**
  * ChildHandle: a child of ours, from its start to after its end; what `fork` and `spawn` return is made of it. Its end
- * is seen without reaping it; then what is left is settled (its group, and whatever holds a pin), and the reap comes
- * last, so that until then its number is nobody else's. A signal never reaches a stranger.
+ * is seen without reaping it; then what is left of its group is settled, and the reap comes last, so that until then its
+ * number is nobody else's. A signal never reaches a stranger.
  */
 import { now } from '../loop/time.ts';
 import { WatcherBase } from '../loop/watcher.ts';
@@ -55,7 +55,6 @@ export class ChildHandle implements ChildProcess {
   #onExit: ((exit: ExitStatus) => void) | undefined;
   #exits: Exits;
   #watch: ChildWatch;
-  #pins = 0;
   /** Its end was seen in a round, and its group is empty. */
   #settled = false;
   #ended = false;
@@ -152,43 +151,34 @@ export class ChildHandle implements ChildProcess {
     await this.stop();
   }
 
-  /**
-   * Puts the reap off until what it returns is called: as long as the child's number must be nobody else's. For
-   * whoever has something to settle after its end.
-   */
-  pin(): () => void {
-    this.#pins++;
-    this.#record.hold();
-    let pinned = true;
-    return () => {
-      if (!pinned) return;
-      pinned = false;
-      this.#pins--;
-      this.#reapUnlessPinned();
-      this.#record.release();
-    };
-  }
-
   // --------------------------------------------------------------------------------- its end
 
   #end(exit: ExitStatus): void {
     this.#ended = true;
-    this.#resolve(exit);
-    // Also without a callback: what awaits `exited` runs when this one has.
-    this.#exits.call(this.#watch, this.#onExit ?? ignore, exit);
+    const onExit = this.#onExit;
+    const resolve = () => this.#resolve(exit);
+    this.#exits.call(
+      this.#watch,
+      () => {
+        resolve();
+        onExit?.(exit);
+      },
+      exit,
+      resolve,
+    );
     if (this.#group === undefined) {
       this.#settle();
       return;
     }
     // Reaped at once where that does not cost us the group, else when the group is empty.
-    if (this.#group.outlivesLeader) this.#reapUnlessPinned();
+    if (this.#group.outlivesLeader) this.#record.reap();
     this.#group.whenEmpty(this.#exits, () => this.#settle());
   }
 
   /** The child has ended, and so has its group. */
   #settle(): void {
     this.#settled = true;
-    this.#reapUnlessPinned();
+    this.#record.reap();
     this.#record.release();
     this.#exits.disown(this.#owner);
     for (const stop of this.#stops) this.#finish(stop, () => stop.resolve(this.#record.exit as ExitStatus));
@@ -197,14 +187,7 @@ export class ChildHandle implements ChildProcess {
   #finish(stop: Stop, settle: () => void): void {
     this.#stops.delete(stop);
     stop.timer[Symbol.dispose]();
-    settle();
-    this.#exits.call(stop.watch, ignore, this.#record.exit as ExitStatus);
-  }
-
-  #reapUnlessPinned(): void {
-    if (!this.#ended || this.#pins > 0 || this.#record.reaped) return;
-    if (!this.#settled && !this.#group?.outlivesLeader) return;
-    this.#record.reap();
+    this.#exits.call(stop.watch, settle, this.#record.exit as ExitStatus, settle);
   }
 
   /** To the group, or the child alone. That they have ended is as good. */
@@ -244,10 +227,6 @@ export class ChildHandle implements ChildProcess {
       stop.watch = new ChildWatch('FORKBEARD_STOP', heir.host);
     }
   }
-}
-
-function ignore(): void {
-  // For the sake of what runs after it.
 }
 
 function signalOrNone(signal: SignalName | number): number {

@@ -63,6 +63,8 @@ interface Call {
   readonly watcher: WatcherBase;
   readonly callback: (exit: ExitStatus) => void;
   readonly exit: ExitStatus;
+  /** When the loop closes before. */
+  readonly instead?: () => void;
 }
 
 export class Exits implements Phase {
@@ -133,9 +135,14 @@ export class Exits implements Phase {
     this.host.watchTime({ after: LOOK_AGAIN }, look).unref();
   }
 
-  /** Calls back in this round or the next. */
-  call(watcher: WatcherBase, callback: (exit: ExitStatus) => void, exit: ExitStatus): void {
-    this.#calls.push({ watcher, callback, exit });
+  /** Runs in this round or the next, after what was called before; `instead` when the loop closes before. */
+  call(
+    watcher: WatcherBase,
+    callback: (exit: ExitStatus) => void,
+    exit: ExitStatus,
+    instead: () => void,
+  ): void {
+    this.#calls.push({ watcher, callback, exit, instead });
     this.host.hurry();
   }
 
@@ -202,7 +209,10 @@ export class Exits implements Phase {
       for (const watcher of entry.watchers) watcher.stop();
       entry.internal = [];
     }
-    for (const { watcher } of this.#calls) watcher.stop();
+    for (const { watcher, instead } of this.#calls.slice(this.#cursor)) {
+      watcher.stop();
+      instead?.();
+    }
     // A child of ours is reaped, come what may.
     if (owners.length > 0) {
       const heir = this.#heir();
@@ -245,9 +255,7 @@ export class Exits implements Phase {
     const { record } = entry;
     if (record.exit !== null) {
       this.#announce(entry);
-    } else if (record.pidfd >= 0) {
-      entry.arm = this.host.watchInternally(record.pidfd, () => this.#announce(entry));
-    } else if (!this.#enqueue(entry)) {
+    } else if (!this.#watchPidfd(entry) && !this.#enqueue(entry)) {
       this.#silent.add(entry);
       this.#signals.watchInternally('SIGCHLD', () => {
         this.#look = true;
@@ -255,6 +263,17 @@ export class Exits implements Phase {
       // It may have ended before; and a stranger's end sends us nothing.
       if (record.observe()) this.#announce(entry);
       else if (record.kinship === Kinship.STRANGER) this.#lookLater();
+    }
+  }
+
+  #watchPidfd(entry: Entry): boolean {
+    if (entry.record.pidfd < 0) return false;
+    try {
+      entry.arm = this.host.watchInternally(entry.record.pidfd, () => this.#announce(entry));
+      return true;
+    } catch {
+      // No room in the kernel's tables: SIGCHLD needs none.
+      return false;
     }
   }
 
