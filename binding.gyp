@@ -56,6 +56,7 @@
         'native/spawn/start.cc',
         'native/signals.cc',
         'native/child.cc',
+        'native/fork.cc',
         'native/sys.cc',
         'native/sys/address.cc',
         'native/sys/descriptors.cc',
@@ -84,6 +85,25 @@
     },
   ],
   'conditions': [
+    # What a fork needs to know of V8. Its slots belong to one Node ABI, so it is built for each.
+    ['OS=="linux"', {
+      'targets': [
+        {
+          'target_name': 'forkbeard_v8',
+          'sources': [
+            'native/v8/addon.cc',
+            'native/v8/heap_pages.cc',
+            'native/v8/math_random.cc',
+            'native/v8/platform.cc',
+            'native/v8/self.cc',
+            'native/v8/worker_pool.cc',
+          ],
+          # Headers of Node's and V8's, by whose warnings we are not judged.
+          'cflags_cc!': ['-std=c++20'],
+          'cflags_cc': ['-std=gnu++20', '-Wno-deprecated-declarations', '-Wno-cast-function-type'],
+        },
+      ],
+    }],
     ['kqueue_emulation=="true"', {
       'targets': [
         {

@@ -12,8 +12,14 @@ export type {
   Watcher,
 } from './loop/contract.ts';
 export type {
+  CallOptions,
   ChildProcess,
   ExitStatus,
+  ForkContext,
+  ForkedProcess,
+  ForkHazard,
+  ForkOptions,
+  ForkSafety,
   RunProcessOptions,
   RunProcessResult,
   SignalInfo,

@@ -87,6 +87,35 @@ function explained(cause: unknown): unknown {
   return cause;
 }
 
+/**
+ * The addon that knows V8, for the Node that runs; undefined when there is none for it. `why` is told then.
+ */
+export function v8Addon(why: (error: unknown) => void): unknown {
+  try {
+    const override = process.env['FORKBEARD_NATIVE'];
+    if (override !== undefined && override !== '') return require(resolve(override, 'forkbeard_v8.node'));
+    // Built for one ABI each, which the prebuilt ones have in their names. A local build may be for another.
+    const [folder, platform, file] = prebuiltPath(`forkbeard_v8.abi${process.versions.modules}`) as [
+      string,
+      string,
+      string,
+    ];
+    const bindings = require('bindings') as Bindings;
+    return bindings({
+      bindings: 'forkbeard_v8.node',
+      module_root: root,
+      try: [
+        ['module_root', folder, platform, file],
+        ['module_root', 'build', 'Release', 'bindings'],
+        ['module_root', 'build', 'Debug', 'bindings'],
+      ],
+    });
+  } catch (error) {
+    why(error);
+    return undefined;
+  }
+}
+
 let loaded: unknown;
 
 export function addon<T>(): T {

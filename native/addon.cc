@@ -4,6 +4,7 @@
 #include <node_api.h>
 
 #include "child.h"
+#include "fork.h"
 #include "loop.h"
 #include "signals.h"
 #include "spawn.h"
@@ -25,6 +26,7 @@ NAPI_MODULE_INIT(/* napi_env env, napi_value exports */) {
   Export(env, exports, "loop", forkbeard::MakeLoopExports);
   Export(env, exports, "signals", forkbeard::MakeSignalExports);
   Export(env, exports, "child", forkbeard::MakeChildExports);
+  Export(env, exports, "fork", forkbeard::MakeForkExports);
   Export(env, exports, "spawn", forkbeard::MakeSpawnExports);
   Export(env, exports, "sys", forkbeard::MakeSysExports);
   return exports;

@@ -82,6 +82,8 @@ const ESTALE = -constants.errno.ESTALE;
 const drainTicks = (process as unknown as { _tickCallback?: () => void })._tickCallback;
 
 let loopsMade = 0;
+/** `runSync` calls that this thread is inside of. */
+let blockingRuns = 0;
 let available: readonly BackendName[] | undefined;
 
 export class EventLoop implements Disposable {
@@ -316,6 +318,7 @@ export class EventLoop implements Disposable {
     this.ready();
     const run: Run = { ended: false, result: undefined };
     this.#runs.push(run);
+    blockingRuns++;
     try {
       while (!run.ended) {
         this.#fetch(Infinity);
@@ -323,6 +326,7 @@ export class EventLoop implements Disposable {
         if (this.#closed && !run.ended) throw closedError();
       }
     } finally {
+      blockingRuns--;
       const index = this.#runs.indexOf(run);
       if (index >= 0) this.#runs.splice(index, 1);
     }
@@ -406,6 +410,11 @@ export class EventLoop implements Disposable {
   /** @internal The native half, for native code of the floor above. */
   protected get handle(): Handle {
     return this.#handle;
+  }
+
+  /** @internal Whether a `runSync` of any loop keeps this thread from Node's own event loop. */
+  protected static isBlocking(this: void): boolean {
+    return blockingRuns > 0;
   }
 
   /** @internal What watchers of the floor above count on. */

@@ -1,5 +1,6 @@
 /** The public types of the processes' floor, as users and declaration files see them. Types only. */
 import type { Duplex, Readable, Writable } from 'node:stream';
+import type { Loop } from './loop.ts';
 
 /** 'TERM' and 'SIGTERM' both name signal 15; numbers are accepted too. */
 export type SignalName = string;
@@ -145,4 +146,87 @@ export interface RunProcessResult extends ExitStatus {
    * the program's end. What it says later is lost.
    */
   outputHeld: boolean;
+}
+
+// ---------------------------------------------------------------------------------------------- fork
+
+export interface ForkContext {
+  /** The child's own new loop: none of the parent's watchers is in it. */
+  loop: Loop;
+  pid: number;
+  parentPid: number;
+}
+
+export interface ForkOptions {
+  /**
+   * What the child does, in the async context of the call. A number, or a promise of one, ends the child with that
+   * exit code at once. Without a number it lives as a Node process lives: until nothing is left to do, then
+   * `process.exitCode ?? 0`. A promise that nothing can settle any more: 13 and a line on stderr, as Node does. A throw
+   * or rejection is printed to stderr and gives 255. `process.exit` works; `exit` listeners that the child registered
+   * run, stdio is flushed. The child never returns into the caller. In it, from the fork on: no timer, immediate, tick,
+   * promise reaction, handle, loop watcher or process listener ('exit', 'uncaughtException', signals, IPC) of the
+   * parent runs; idle connections of `http.globalAgent` and of the built-in `fetch` are forgotten; `Math.random`,
+   * `randomUUID`, `randomInt` and `randomBytes` go other ways than the parent's and siblings'; a Loop object of the
+   * parent throws ERR_FORKBEARD_LOOP_FORKED, except `postFork()`, which makes it the child's, and `close()`.
+   */
+  // biome-ignore lint/suspicious/noConfusingVoidType: code without a return statement is meant.
+  code: (context: ForkContext) => number | void | Promise<number | void>;
+  /** Once, from the loop, when the child has ended. */
+  onExit?: (exit: ExitStatus) => void;
+  /**
+   * Default false: every signal handler of the parent is reset to the default; ignored ones stay ignored. True keeps
+   * dispositions and `process.on` listeners; loop watchers go in any case.
+   */
+  keepSignals?: boolean;
+  /**
+   * Descriptors, besides 0 to 2, that stay open in the child. Default 'all' keeps plain descriptors open; sockets and
+   * pipes behind the parent's Node handles are cut off in the child unless named here. A list closes what it does not
+   * name; forkbeard's and Node's own descriptors take care of themselves.
+   */
+  inherit?: 'all' | readonly number[];
+  /**
+   * What becomes of the parent's Node handles that are cut off: nothing ever happens on them ('silence', default), or
+   * they see the end of their connection, so that pools reconnect ('close').
+   */
+  parentHandles?: 'silence' | 'close';
+  /** Process title of the child. */
+  title?: string;
+  /**
+   * 'strict' (default): refuse, with ERR_FORKBEARD_FORK_UNSAFE, while `forkSafety()` names a blocking hazard. 'warn'
+   * goes ahead with a process warning, 'off' without.
+   */
+  safety?: 'strict' | 'warn' | 'off';
+  /** How long to wait for a quiet moment before failing with ERR_FORKBEARD_FORK_BUSY, ms. Default 5000. */
+  quiesceTimeout?: number;
+}
+
+export interface ForkedProcess extends ChildProcess {}
+
+/**
+ * `call` rejects with what `code` threw (name, message, stack, code, cause and own properties kept), or with
+ * ERR_FORKBEARD_CALL_DIED carrying `exitCode` and `signal` when the child ended without an answer.
+ */
+export interface CallOptions {
+  /** Kills the child and rejects with ERR_FORKBEARD_CALL_TIMEOUT. Milliseconds. */
+  timeout?: number;
+  /** Aborting kills the child and rejects with an AbortError. */
+  signal?: AbortSignal;
+  /** Upper bound of the child's resident memory in bytes; beyond it: ERR_FORKBEARD_CALL_MEMORY. */
+  maxMemory?: number;
+}
+
+export interface ForkHazard {
+  /** 'WORKER_THREADS', 'INSPECTOR', 'UV_REQUESTS', 'UNKNOWN_THREADS', 'TIMERS', 'HANDLES', … */
+  code: string;
+  /** What it is and what to do about it. */
+  message: string;
+  blocking: boolean;
+}
+
+export interface ForkSafety {
+  /** 'fork' when nothing blocks, else 'spawn': what a spawn-method negotiation should choose. */
+  method: 'fork' | 'spawn';
+  /** How V8's background threads are dealt with in the child. */
+  v8: 'workers-recreated' | 'single-threaded' | 'unsupported';
+  hazards: ForkHazard[];
 }

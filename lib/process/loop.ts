@@ -2,8 +2,14 @@
 import type { Watcher } from '../loop/contract.ts';
 import { EventLoop } from '../loop/loop.ts';
 import { checkFunction } from '../sys/errors.ts';
+import { call } from './call.ts';
 import type {
+  CallOptions,
   ExitStatus,
+  ForkContext,
+  ForkedProcess,
+  ForkOptions,
+  ForkSafety,
   RunProcessOptions,
   RunProcessResult,
   SignalInfo,
@@ -12,6 +18,8 @@ import type {
   SpawnOptions,
 } from './contract.ts';
 import { Exits } from './exits.ts';
+import { Forks } from './fork.ts';
+import { forkSafety } from './fork-safety.ts';
 import type { ProcessHost } from './host.ts';
 import { Programs } from './programs.ts';
 import { Signals } from './signals.ts';
@@ -32,9 +40,10 @@ export class Loop extends EventLoop {
   #signals: Signals | undefined;
   #exits: Exits | undefined;
   #programs: Programs | undefined;
+  #forks: Forks | undefined;
 
   /** This thread's one loop, made on first use; `new Loop()` never becomes it. A forked child gets a new one. */
-  static current(): Loop {
+  static current(this: void): Loop {
     if (Loop.#current === undefined || !Loop.#current.alive) Loop.#current = new Loop();
     return Loop.#current;
   }
@@ -60,6 +69,36 @@ export class Loop extends EventLoop {
   }
 
   /**
+   * A real fork(2) at the next point where no JavaScript is on the stack. The promise is fulfilled when the child has
+   * said that it lives. Rejected with ERR_FORKBEARD_FORK_UNSAFE (`hazards` has the list), ERR_FORKBEARD_FORK_BUSY, the
+   * kernel's own errors (EAGAIN, ENOMEM), ERR_FORKBEARD_FORK_DIED or ERR_FORKBEARD_FORK_HUNG when the child ended, or was
+   * ended, before its code could begin, and inside `runSync` with ERR_FORKBEARD_IN_RUN_SYNC: that point cannot come there.
+   */
+  async fork(options: ForkOptions): Promise<ForkedProcess> {
+    return this.#forked().fork(options);
+  }
+
+  /** fork(2) right here; `code` must be synchronous, and the child ends when it returns. */
+  // biome-ignore lint/suspicious/noConfusingVoidType: code without a return statement is meant.
+  forkSync(options: ForkOptions & { code: (context: ForkContext) => number | void }): ForkedProcess {
+    return this.#forked().forkSync(options);
+  }
+
+  /** Runs a closure in a forked child and hands back its structured-cloned result. */
+  async call<T>(
+    code: (context: ForkContext) => T | Promise<T>,
+    options: CallOptions = {},
+  ): Promise<Awaited<T>> {
+    return call(this.#forked(), code, options) as Promise<Awaited<T>>;
+  }
+
+  /** What stands against a fork right now. */
+  forkSafety(): ForkSafety {
+    this.usable();
+    return forkSafety();
+  }
+
+  /**
    * Starts a program. What fails before it runs is thrown here, with the failing step in `step` and nothing left
    * behind.
    */
@@ -78,6 +117,17 @@ export class Loop extends EventLoop {
       this.addPhase(this.#programs);
     }
     return this.#programs;
+  }
+
+  #forked(): Forks {
+    if (this.#forks === undefined) {
+      this.usable();
+      const { exits } = this.#processes();
+      this.#forks = new Forks(this, exits, Loop.current, () => EventLoop.isBlocking());
+      this.addPhase(this.#forks);
+    }
+    this.usable();
+    return this.#forks;
   }
 
   /** Made with the first of them: a loop without signals and processes pays nothing for them. */

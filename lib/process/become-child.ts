@@ -1,0 +1,280 @@
+/**
+ * What JavaScript puts right in a forked child before anything of the user's runs there: everything that Node or the
+ * parent's program set up for the parent and that would run, answer or repeat itself in the child. Native code
+ * (`native/fork.cc`) has seen to threads, the event loop, handles and signals by then. Called once in each child.
+ */
+import { randomBytes, randomInt, randomUUID } from 'node:crypto';
+import { EventEmitter } from 'node:events';
+import { writeSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { constants } from 'node:os';
+import { inspect } from 'node:util';
+import { takeCoverage } from 'node:v8';
+import { nativeLoop } from '../loop/native-loop.ts';
+import { nativeFork, reseed } from './native-fork.ts';
+import { silenceNodeTimers } from './node-timers.ts';
+
+const require = createRequire(import.meta.url);
+const { random } = Math;
+
+const EXIT_UNSETTLED = 13;
+const EXIT_THROWN = 255;
+
+/** Listeners of `process` that are Node's own. */
+const NODES_OWN: Record<string, string> = {
+  newListener: 'startListeningIfSignal',
+  removeListener: 'stopListeningIfSignal',
+  warning: 'onWarning',
+};
+
+/** Parts of `process` that its types do not tell. */
+interface Internals {
+  _events: Record<string | symbol, unknown>;
+  _exiting?: boolean;
+  _fatalException: (error: unknown, fromPromise: boolean) => boolean;
+  reallyExit: (code?: number) => never;
+  channel?: unknown;
+}
+
+const internals = process as unknown as Internals;
+
+export interface Becoming {
+  keepSignals: boolean;
+  title: string | undefined;
+}
+
+export function becomeChild({ keepSignals, title }: Becoming): void {
+  const pid = nativeLoop().processId();
+  Object.defineProperty(process, 'pid', { value: pid, enumerable: true, configurable: true });
+  takeOverTheEnd();
+  forgetListeners(keepSignals);
+  forgetChannel();
+  silenceNodeTimers();
+  forgetConnections();
+  renewEntropy();
+  if (title !== undefined) process.title = title;
+}
+
+/** Runs the child's program; it never returns into the parent's. */
+export function live(code: () => unknown): void {
+  let result: unknown;
+  try {
+    result = code();
+  } catch (error) {
+    endThrown(error);
+  }
+  if (typeof (result as PromiseLike<unknown> | undefined)?.then !== 'function') {
+    endWith(result);
+    return;
+  }
+  unsettled = true;
+  (result as PromiseLike<unknown>).then(
+    (value) => {
+      unsettled = false;
+      endWith(value);
+    },
+    (error) => endThrown(error),
+  );
+}
+
+/** A child that forks where it stands runs its code and ends: nothing of the parent's stack comes back. */
+export function liveSync(code: () => unknown): never {
+  try {
+    const result = code();
+    if (typeof (result as PromiseLike<unknown> | undefined)?.then === 'function') {
+      throw new TypeError('The code of forkSync returned a promise, and nothing runs in this child after it');
+    }
+    endWith(result);
+  } catch (error) {
+    endThrown(error);
+  }
+  return process.exit();
+}
+
+/** Tells on stderr what went wrong and ends, as after an exception of the child's code. */
+export function endThrown(error: unknown): never {
+  complain(`${typeof error === 'object' ? inspect(error) : `Uncaught ${inspect(error)}`}\n`);
+  return process.exit(EXIT_THROWN);
+}
+
+function endWith(value: unknown): void {
+  if (typeof value === 'number') process.exit(value & 0xff);
+}
+
+// ------------------------------------------------------------------------------------------- the end
+
+/** The code's promise is not settled yet. */
+let unsettled = false;
+let ending = false;
+
+/**
+ * Node's own way out joins threads that do not exist here. All ways, `process.exit`, the natural end of the loop and an
+ * uncaught exception, come through `process.emit('exit')`, `process.reallyExit` or `process._fatalException`.
+ */
+function takeOverTheEnd(): void {
+  const emit = EventEmitter.prototype.emit;
+  const fatal = internals._fatalException;
+  let failing = false;
+  process.exitCode = undefined as never;
+  internals._exiting = false;
+  ending = false;
+  unsettled = false;
+
+  internals.reallyExit = (code) => end(code ?? 0);
+  // Not the one that is there: packages put themselves before it to hear of the parent's end.
+  process.emit = function (this: unknown, event: string | symbol, ...args: unknown[]): boolean {
+    if (event !== 'exit') return Reflect.apply(emit, process, [event, ...args]);
+    // An uncaught exception is printed first, see below.
+    if (failing || ending) return false;
+    return leave(Number(args[0] ?? 0));
+  } as typeof process.emit;
+
+  internals._fatalException = (error, fromPromise) => {
+    failing = true;
+    let handled: boolean;
+    try {
+      handled = fatal.call(process, error, fromPromise);
+    } catch (second) {
+      complain(`${inspect(second)}\n`);
+      process.exitCode = 7;
+      handled = false;
+    }
+    failing = false;
+    if (handled) return true;
+    complain(`${inspect(error)}\n\nNode.js ${process.version}\n`);
+    return leave(Number(process.exitCode ?? 1));
+  };
+
+  function leave(code: number): never {
+    ending = true;
+    internals._exiting = true;
+    if (unsettled && code === 0 && process.exitCode === undefined) {
+      code = EXIT_UNSETTLED;
+      complain(
+        'Warning: the promise that the code of fork() returned is not settled, and nothing can settle it\n',
+      );
+    }
+    process.exitCode ??= code;
+    try {
+      Reflect.apply(emit, process, ['exit', process.exitCode]);
+    } catch (error) {
+      complain(`${inspect(error)}\n`);
+      process.exitCode = 7;
+    }
+    return end(Number(process.exitCode));
+  }
+}
+
+function end(code: number): never {
+  if (process.env['NODE_V8_COVERAGE']) takeCoverage();
+  return nativeFork().end(code & 0xff);
+}
+
+function complain(text: string): void {
+  try {
+    writeSync(2, text);
+  } catch {
+    // Nobody listens.
+  }
+}
+
+// ---------------------------------------------------------------------------------- the parent's things
+
+function forgetListeners(keepSignals: boolean): void {
+  // Removing a listener tells those of 'removeListener': the parent's go first, past them.
+  for (const name of ['newListener', 'removeListener']) {
+    const own = process.rawListeners(name as never).filter((listener) => listener.name === NODES_OWN[name]);
+    if (own.length === 0) process.removeAllListeners(name);
+    else internals._events[name] = own[0];
+  }
+  const signals = new Set<string | symbol>(Object.keys(constants.signals));
+  for (const event of process.eventNames() as (string | symbol)[]) {
+    if (keepSignals && signals.has(event)) continue;
+    for (const listener of process.rawListeners(event as never)) {
+      if (typeof event === 'string' && listener.name === NODES_OWN[event]) continue;
+      process.removeListener(event, listener as never);
+    }
+  }
+  try {
+    process.setUncaughtExceptionCaptureCallback(null);
+  } catch {
+    // node:domain has one of its own.
+  }
+}
+
+/** The channel that `child_process.fork` or a cluster gave the parent. */
+function forgetChannel(): void {
+  if (process.send === undefined && internals.channel === undefined) return;
+  for (const name of ['send', 'disconnect', 'channel', '_channel', '_disconnect', '_send']) {
+    Reflect.deleteProperty(process, name);
+  }
+  process.connected = false;
+  if (!isLoaded('cluster')) return;
+  // A worker's listen() would ask its primary.
+  const cluster = require('node:cluster') as { isWorker: boolean; isPrimary: boolean; isMaster: boolean };
+  if (!cluster.isWorker) return;
+  cluster.isWorker = false;
+  cluster.isPrimary = true;
+  cluster.isMaster = true;
+}
+
+interface Agent {
+  sockets: object;
+  freeSockets: object;
+  requests: object;
+  totalSocketCount: number;
+}
+
+function forgetConnections(): void {
+  for (const name of ['http', 'https']) {
+    if (!isLoaded(name)) continue;
+    const { globalAgent } = require(`node:${name}`) as { globalAgent: Agent };
+    globalAgent.sockets = Object.create(null);
+    globalAgent.freeSockets = Object.create(null);
+    globalAgent.requests = Object.create(null);
+    globalAgent.totalSocketCount = 0;
+  }
+  // What fetch sends through, once it was used; a program may have put in its own.
+  const globals = globalThis as Record<symbol, unknown>;
+  for (const symbol of Object.getOwnPropertySymbols(globalThis)) {
+    if (!symbol.description?.startsWith('undici.globalDispatcher')) continue;
+    const dispatcher = globals[symbol] as { constructor: { new (): object; name: string } } | undefined;
+    if (dispatcher?.constructor.name === 'Agent') globals[symbol] = new dispatcher.constructor();
+  }
+}
+
+/** Whether a module of Node's was loaded: if not, there is nothing of it to put right. */
+function isLoaded(name: string): boolean {
+  const { moduleLoadList } = process as unknown as { moduleLoadList: string[] };
+  return moduleLoadList.includes(`NativeModule ${name}`);
+}
+
+// ----------------------------------------------------------------------------------------- randomness
+
+/** Node keeps random bytes in store for these two (internal/crypto/random.js); OpenSSL itself notices a fork. */
+const STORED_UUIDS = 128;
+const STORED_INTEGERS = 1024;
+
+function renewEntropy(): void {
+  for (let i = 0; i < STORED_UUIDS; i++) randomUUID();
+  for (let i = 0; i < STORED_INTEGERS; i++) randomInt(2);
+  const seed = randomBytes(16);
+  if (!reseed(random, seed)) Math.random = generator(seed);
+}
+
+/** Chris Doty-Humphrey's sfc32, for a V8 whose own state cannot be reached. */
+function generator(seed: Uint8Array): () => number {
+  const state = new DataView(seed.buffer, seed.byteOffset);
+  let [a, b, c, counter] = [0, 4, 8, 12].map((at) => state.getInt32(at)) as [number, number, number, number];
+  const next = () => {
+    const sum = (a + b + counter) | 0;
+    counter = (counter + 1) | 0;
+    a = b ^ (b >>> 9);
+    b = (c + (c << 3)) | 0;
+    c = ((c << 21) | (c >>> 11)) + sum;
+    return sum >>> 0;
+  };
+  return function random() {
+    return ((next() >>> 5) * 2 ** 26 + (next() >>> 6)) / 2 ** 53;
+  };
+}

@@ -1,0 +1,225 @@
+/**
+ * What stands against a fork at this moment: threads that would be missing in the child, work that would never end
+ * there, and what is merely worth knowing. `fork` refuses by it, `forkSafety()` and the doctor show it.
+ */
+import { subscribe } from 'node:diagnostics_channel';
+import { readdirSync, readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { availableParallelism } from 'node:os';
+import { isMainThread } from 'node:worker_threads';
+import { stateError } from '../sys/errors.ts';
+import type { ForkHazard, ForkSafety } from './contract.ts';
+import { nativeFork, v8State, whyUnsupported } from './native-fork.ts';
+import { knowsNodeTimers } from './node-timers.ts';
+
+const require = createRequire(import.meta.url);
+
+/** Resources of libuv that are not requests in its pool, and are cut off with their handles in the child. */
+const NOT_IN_POOL = /^(TCP|Pipe|TLS|UDP|Write|Shutdown|HTTP|TTY|Stream|Process|QUERY|Query)/;
+const TIMERS = new Set(['Timeout', 'Immediate']);
+/** Node's names for what runs in its thread pool end so, or in …Request or …Job. */
+const REQUEST =
+  /(Req|ReqWrap|ReqCallback|ReqPromise|Request|Job|FSReq.*|Work|ZLIB|Zlib|BrotliEncoder|BrotliDecoder)$/;
+
+/** A file that is being closed, as after each module that Node loads: waited for, and nothing to refuse a fork for. */
+const PASSING = 'CloseReq';
+
+// Workers that were started since we came; earlier ones are threads without a name.
+const workers = new Set<WeakRef<{ threadId: number }>>();
+if (isMainThread) {
+  subscribe('worker_threads', (message) => {
+    workers.add(new WeakRef((message as { worker: { threadId: number } }).worker));
+  });
+}
+
+export function forkSafety(): ForkSafety {
+  const hazards: ForkHazard[] = [];
+  const add = (blocking: boolean, code: string, message: string) => hazards.push({ code, message, blocking });
+
+  if (!isMainThread) {
+    add(true, 'NOT_MAIN_THREAD', 'Only the main thread can fork: ask it to, by a message');
+    return { method: 'spawn', v8: 'unsupported', hazards };
+  }
+  const v8 = v8State();
+  if (v8 === 'unsupported') {
+    add(true, 'V8_UNSUPPORTED', `A child would have no working V8: ${whyUnsupported()}. Use spawn() instead`);
+  }
+
+  const running = livingWorkers();
+  if (running > 0) {
+    add(
+      true,
+      'WORKER_THREADS',
+      `${running} worker thread(s) would be missing in the child: end them before, or start them after the fork`,
+    );
+  }
+  if (inspectorIsOn()) {
+    add(
+      true,
+      'INSPECTOR',
+      'The inspector is on, and its thread would be missing in the child: fork without --inspect, or call inspector.close() before',
+    );
+  }
+
+  const resources = process.getActiveResourcesInfo();
+  const requests = count(resources.filter((name) => isInPool(name) && name !== PASSING));
+  if (requests.total > 0) {
+    add(
+      true,
+      'UV_REQUESTS',
+      `Requests in libuv's thread pool would never end in the child: ${requests.text}. Wait for them before you fork`,
+    );
+  }
+  const timers = count(resources.filter((name) => TIMERS.has(name)));
+  if (timers.total > 0) {
+    add(
+      !knowsNodeTimers(),
+      'TIMERS',
+      knowsNodeTimers()
+        ? `Timers and immediates of this process do not run in the child: ${timers.text}. Start what the child needs there`
+        : `Timers and immediates of this process would run in the child: ${timers.text}. This Node has no inspector, by which they could be found: clear them before`,
+    );
+  }
+  const handles = count(
+    resources.filter((name) => !TIMERS.has(name) && !isInPool(name) && !/^(TTY|Signal)/.test(name)),
+  );
+  if (handles.total > 0) {
+    add(
+      false,
+      'HANDLES',
+      `Handles of this process are cut off in the child: ${handles.text}. Name the descriptors that the child shall have in "inherit"`,
+    );
+  }
+  if (process.connected) {
+    add(
+      false,
+      'IPC_CHANNEL',
+      'The channel to the process that started this one stays here: process.send does not exist in the child',
+    );
+  }
+
+  const threads = unknownThreads(running);
+  if (threads.length > 0) {
+    const running = threads.filter(({ state }) => state !== 'S' && state !== 'I');
+    const text = threads.map(({ name, state }) => `${name} (${STATES[state] ?? state})`).join(', ');
+    add(
+      running.length > 0,
+      'UNKNOWN_THREADS',
+      `Native threads of other addons would be missing in the child, with any lock that they hold: ${text}. Fork before what starts them is used, or end them`,
+    );
+  }
+  if (read('/sys/kernel/mm/transparent_hugepage/enabled').includes('[always]')) {
+    add(
+      false,
+      'TRANSPARENT_HUGE_PAGES',
+      'Transparent huge pages are always on: the first write to a page copies 2 MB of it. Set /sys/kernel/mm/transparent_hugepage/enabled to madvise',
+    );
+  }
+  return { method: hazards.some(({ blocking }) => blocking) ? 'spawn' : 'fork', v8, hazards };
+}
+
+/** Throws, warns or does nothing about what `forkSafety` finds. */
+export function enforce(safety: 'strict' | 'warn' | 'off'): void {
+  // Also makes forks possible, so it is asked in any case.
+  const state = v8State();
+  // To be found now, while there is time.
+  knowsNodeTimers();
+  if (state === 'unsupported') {
+    throw unsafeError(forkSafety().hazards.filter(({ blocking }) => blocking));
+  }
+  if (safety === 'off') return;
+  const blocking = forkSafety().hazards.filter((hazard) => hazard.blocking);
+  if (blocking.length === 0) return;
+  const error = unsafeError(blocking);
+  if (safety === 'strict') throw error;
+  process.emitWarning(error.message, { code: 'FORKBEARD_FORK_UNSAFE' });
+}
+
+/** Nothing is under way in libuv's pool. Cheap when there is nothing at all. */
+export function poolRests(): boolean {
+  return nativeFork().requests() === 0 || !process.getActiveResourcesInfo().some(isInPool);
+}
+
+function unsafeError(hazards: ForkHazard[]): Error {
+  const list = hazards.map(({ code, message }) => `${code}: ${message}`).join('; ');
+  return Object.assign(stateError('FORK_UNSAFE', `A fork would not be safe now. ${list}`), { hazards });
+}
+
+// ------------------------------------------------------------------------------------------ looking
+
+function isInPool(name: string): boolean {
+  return REQUEST.test(name) && !NOT_IN_POOL.test(name);
+}
+
+function count(names: string[]): { total: number; text: string } {
+  const counts = new Map<string, number>();
+  for (const name of names) counts.set(name, (counts.get(name) ?? 0) + 1);
+  const text = [...counts].map(([name, times]) => (times === 1 ? name : `${times} × ${name}`)).join(', ');
+  return { total: names.length, text };
+}
+
+function livingWorkers(): number {
+  let living = 0;
+  for (const reference of workers) {
+    const worker = reference.deref();
+    if (worker === undefined || worker.threadId === -1) workers.delete(reference);
+    else living++;
+  }
+  return living;
+}
+
+function inspectorIsOn(): boolean {
+  try {
+    return (require('node:inspector') as typeof import('node:inspector')).url() !== undefined;
+  } catch {
+    return false;
+  }
+}
+
+interface Thread {
+  name: string;
+  state: string;
+}
+
+const STATES: Record<string, string> = { R: 'running', S: 'sleeping', D: 'in a system call', T: 'stopped' };
+/** Threads of Node's and ours, where they have names; glibc's and the kernel's limit is 15 letters. */
+const KNOWN = /^(node-?|Main|V8|Delayed|SignalInspector|libuv-worker|forkbeard)/;
+/** Node's signal thread of the inspector, and the thread that keeps the time of V8's delayed tasks. */
+const NODES_OTHERS = 2;
+
+/** Native threads that neither Node nor we have started, as far as names and numbers tell. */
+function unknownThreads(workersRunning: number): Thread[] {
+  const unknown: Thread[] = [];
+  let ids: string[];
+  try {
+    ids = readdirSync('/proc/self/task');
+  } catch {
+    return [];
+  }
+  const main = read(`/proc/self/task/${process.pid}/comm`).trim();
+  const nameless: Thread[] = [];
+  for (const id of ids) {
+    if (Number(id) === process.pid) continue;
+    // "pid (name) state …", and a name may have anything in it.
+    const stat = read(`/proc/self/task/${id}/stat`);
+    const name = stat.slice(stat.indexOf('(') + 1, stat.lastIndexOf(')'));
+    const thread = { name, state: stat.charAt(stat.lastIndexOf(')') + 2) };
+    if (stat === '') continue;
+    // Without a name of its own a thread has that of whoever started it.
+    if (name === main) nameless.push(thread);
+    else if (!KNOWN.test(name)) unknown.push(thread);
+  }
+  const pool = Number(process.env['UV_THREADPOOL_SIZE'] ?? 4) || 4;
+  const v8 = Math.max(4, availableParallelism());
+  const expected = pool + v8 + NODES_OTHERS + 2 * workersRunning;
+  if (nameless.length > expected) unknown.push(...nameless.slice(expected));
+  return unknown;
+}
+
+function read(file: string): string {
+  try {
+    return readFileSync(file, 'utf8');
+  } catch {
+    return '';
+  }
+}

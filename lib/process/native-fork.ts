@@ -1,0 +1,101 @@
+/**
+ * The native floor of forks as TypeScript sees it: `native/fork.cc`, and `native/v8/addon.cc`, which is loaded when
+ * somebody first forks or asks whether he could. All functions return a result or a negative errno.
+ */
+import { addon, v8Addon } from '../native.ts';
+
+export const FLAG_KEEP_SIGNALS = 1;
+export const FLAG_CLOSE_HANDLES = 2;
+export const FLAG_LISTED = 4;
+
+export interface NativeFork {
+  useHooks(hooks: object): number;
+  /**
+   * Forks when `quiet` says 2 (or 1, if that goes on), V8's threads rest and no JavaScript is on the stack; after `ms`
+   * at the latest it gives up. `done` is called in both processes: with the pid and a descriptor to read the child's
+   * first report from, with 0 in the child, or with a negative errno (-EBUSY: no quiet moment).
+   */
+  forkLater(
+    flags: number,
+    named: Int32Array,
+    ms: number,
+    quiet: () => number,
+    done: (pid: number, report: number) => void,
+  ): number;
+  /** Right here. The pid, 0 in the child, or a negative errno; -EBUSY: try again, or abandon. report[0] as above. */
+  forkNow(flags: number, named: Int32Array, report: Int32Array): number;
+  abandon(): void;
+  /** In a child: it lives. */
+  report(): void;
+  /** Requests that libuv has under way. */
+  requests(): number;
+  end(code: number): never;
+}
+
+interface NativeV8 {
+  /** The hooks, or why there are none. */
+  forForks?(singleThreaded: boolean): object | string;
+  reseed?(random: () => number, seed: Uint8Array): boolean;
+}
+
+export type V8State = 'workers-recreated' | 'single-threaded' | 'unsupported';
+
+let native: NativeFork | undefined;
+let v8: NativeV8 | undefined;
+let state: V8State | undefined;
+let unsupported = '';
+
+export function nativeFork(): NativeFork {
+  native ??= addon<{ fork: NativeFork }>().fork;
+  return native;
+}
+
+/** Makes forks possible, if they are; to be asked before each. */
+export function v8State(): V8State {
+  state ??= install();
+  return state;
+}
+
+/** Why `v8State` says 'unsupported'. */
+export function whyUnsupported(): string {
+  return unsupported;
+}
+
+/** Gives Math.random another course. False when it keeps its old one. */
+export function reseed(random: () => number, seed: Uint8Array): boolean {
+  return v8?.reseed?.(random, seed) ?? false;
+}
+
+function install(): V8State {
+  v8 = v8Addon((error) => {
+    unsupported = `there is no forkbeard_v8 for Node ${process.version} (${firstLine(error)})`;
+  }) as NativeV8 | undefined;
+  if (v8 === undefined) return 'unsupported';
+  if (v8.forForks === undefined) {
+    unsupported = `forkbeard_v8 was built for another Node than ${process.version}`;
+    return 'unsupported';
+  }
+  const singleThreaded = runsSingleThreaded();
+  const hooks = v8.forForks(singleThreaded);
+  if (typeof hooks === 'string') {
+    unsupported = hooks;
+    return 'unsupported';
+  }
+  if (nativeFork().useHooks(hooks) < 0) {
+    unsupported = 'forkbeard.node and forkbeard_v8.node belong to different versions of forkbeard';
+    return 'unsupported';
+  }
+  return singleThreaded ? 'single-threaded' : 'workers-recreated';
+}
+
+/** V8 takes dashes for underscores, and the last word counts. NODE_OPTIONS refuses the flag. */
+function runsSingleThreaded(): boolean {
+  const said = process.execArgv
+    .map((argument) => argument.replaceAll('_', '-'))
+    .filter((argument) => /^--(no-?)?single-threaded$/.test(argument));
+  return said.at(-1) === '--single-threaded';
+}
+
+function firstLine(error: unknown): string {
+  return String((error as Error).message).split('\n')[0] as string;
+}

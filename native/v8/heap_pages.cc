@@ -1,0 +1,273 @@
+#include "heap_pages.h"
+
+#include <elf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <map>
+#include <string_view>
+
+#include "platform.h"
+#include "self.h"
+
+namespace forkbeard {
+
+namespace {
+
+// From start to end, without overlaps.
+class Ranges {
+ public:
+  void Add(uintptr_t start, uintptr_t end) {
+    auto at = ranges_.upper_bound(start);
+    if (at != ranges_.begin() && std::prev(at)->second >= start) {
+      --at;
+      start = at->first;
+      end = end > at->second ? end : at->second;
+      at = ranges_.erase(at);
+    }
+    while (at != ranges_.end() && at->first <= end) {
+      end = end > at->second ? end : at->second;
+      at = ranges_.erase(at);
+    }
+    ranges_.emplace_hint(at, start, end);
+  }
+  void Remove(uintptr_t start, uintptr_t end) {
+    auto at = ranges_.upper_bound(start);
+    if (at != ranges_.begin() && std::prev(at)->second > start) --at;
+    while (at != ranges_.end() && at->first < end) {
+      auto [from, to] = *at;
+      at = ranges_.erase(at);
+      if (from < start) ranges_.emplace_hint(at, from, start);
+      if (to > end) at = ranges_.emplace_hint(at, end, to);
+    }
+  }
+  void Add(const Ranges& others) {
+    for (auto [start, end] : others.ranges_) Add(start, end);
+  }
+  void Clear() { ranges_.clear(); }
+  void Advise(int advice) const {
+    // ENOMEM says that a part is not mapped, and all the rest was done (madvise(2)).
+    for (auto [start, end] : ranges_) madvise(reinterpret_cast<void*>(start), end - start, advice);
+  }
+
+ private:
+  std::map<uintptr_t, uintptr_t> ranges_;
+};
+
+Ranges ranges;
+pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+bool followed = false;  // no mark is made without our notice
+bool copied = false;    // the pages are marked for copying at present
+
+// What ours call on. A name would not do: in a program that is not position-independent it means the program's own
+// entry for the function, which leads to ours.
+int CallMadvise(void* address, size_t length, int advice) {
+  return static_cast<int>(syscall(SYS_madvise, address, length, advice));
+}
+int CallMunmap(void* address, size_t length) {
+  return static_cast<int>(syscall(SYS_munmap, address, length));
+}
+std::atomic<int (*)(void*, size_t, int)> real_madvise{CallMadvise};
+std::atomic<int (*)(void*, size_t)> real_munmap{CallMunmap};
+
+// What Node's program calls instead of madvise and munmap.
+int FollowedMadvise(void* address, size_t length, int advice) {
+  int result = real_madvise.load()(address, length, advice);
+  if (result == 0 && (advice == MADV_DONTFORK || advice == MADV_DOFORK)) {
+    int saved = errno;
+    auto start = reinterpret_cast<uintptr_t>(address);
+    pthread_mutex_lock(&mutex);
+    if (advice == MADV_DONTFORK) {
+      ranges.Add(start, start + length);
+    } else {
+      ranges.Remove(start, start + length);
+    }
+    pthread_mutex_unlock(&mutex);
+    errno = saved;
+  }
+  return result;
+}
+int FollowedMunmap(void* address, size_t length) {
+  // Forgotten before: a moment later the addresses may be somebody else's.
+  auto start = reinterpret_cast<uintptr_t>(address);
+  int saved = errno;
+  pthread_mutex_lock(&mutex);
+  ranges.Remove(start, start + length);
+  pthread_mutex_unlock(&mutex);
+  errno = saved;
+  return real_munmap.load()(address, length);
+}
+
+// ---------------------------------------------------------------------- the program's table of imports
+
+using Rela = ElfW(Rela);
+using Symbol = ElfW(Sym);
+
+// Puts `replacement` where the program keeps the address of the imported function. 0 or a negative errno.
+template <class Function>
+int ReplaceImport(const Program& program, std::string_view name, Function* replacement,
+                  std::atomic<Function*>* original) {
+  const Symbol* symbols = nullptr;
+  const char* strings = nullptr;
+  struct Table {
+    const Rela* entries = nullptr;
+    size_t bytes = 0;
+  } tables[2];
+  for (auto* entry = reinterpret_cast<const ElfW(Dyn)*>(program.dynamic); entry->d_tag != DT_NULL; entry++) {
+    // glibc has turned the addresses into absolute ones, musl has not.
+    auto absolute = [&] {
+      return entry->d_un.d_ptr < program.base ? program.base + entry->d_un.d_ptr : entry->d_un.d_ptr;
+    };
+    switch (entry->d_tag) {
+      case DT_SYMTAB:
+        symbols = reinterpret_cast<const Symbol*>(absolute());
+        break;
+      case DT_STRTAB:
+        strings = reinterpret_cast<const char*>(absolute());
+        break;
+      case DT_JMPREL:
+        tables[0].entries = reinterpret_cast<const Rela*>(absolute());
+        break;
+      case DT_PLTRELSZ:
+        tables[0].bytes = entry->d_un.d_val;
+        break;
+      case DT_RELA:
+        tables[1].entries = reinterpret_cast<const Rela*>(absolute());
+        break;
+      case DT_RELASZ:
+        tables[1].bytes = entry->d_un.d_val;
+        break;
+      case DT_PLTREL:
+        if (entry->d_un.d_val != DT_RELA) return -ENOTSUP;
+        break;
+    }
+  }
+  if (symbols == nullptr || strings == nullptr) return -ENOTSUP;
+  bool replaced = false;
+  const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
+  for (const Table& table : tables) {
+    for (size_t i = 0; table.entries != nullptr && i < table.bytes / sizeof(Rela); i++) {
+      const Rela& rela = table.entries[i];
+      if (ELF64_R_SYM(rela.r_info) == 0 || rela.r_addend != 0) continue;
+#if defined(__x86_64__)
+      const auto type = ELF64_R_TYPE(rela.r_info);
+      if (type != R_X86_64_JUMP_SLOT && type != R_X86_64_GLOB_DAT && type != R_X86_64_64) continue;
+#elif defined(__aarch64__)
+      const auto type = ELF64_R_TYPE(rela.r_info);
+      if (type != R_AARCH64_JUMP_SLOT && type != R_AARCH64_GLOB_DAT && type != R_AARCH64_ABS64) continue;
+#else
+      continue;
+#endif
+      if (name != strings + symbols[ELF64_R_SYM(rela.r_info)].st_name) continue;
+      auto address = program.base + rela.r_offset;
+      auto* slot = reinterpret_cast<void**>(address);
+      // With immediate binding the table is read-only by now.
+      bool sealed = address >= program.relro.start && address < program.relro.end;
+      auto* page_start = reinterpret_cast<void*>(address & ~(page - 1));
+      if (sealed && mprotect(page_start, page, PROT_READ | PROT_WRITE) < 0) return -errno;
+      // Within the program itself is only what would look the function up again, and put it in place of ours.
+      if (!program.Contains(*slot)) *original = reinterpret_cast<Function*>(*slot);
+      __atomic_store_n(slot, reinterpret_cast<void*>(replacement), __ATOMIC_RELEASE);
+      if (sealed) mprotect(page_start, page, PROT_READ);
+      replaced = true;
+    }
+  }
+  return replaced ? 0 : -ENOENT;
+}
+
+// --------------------------------------------------------------------------- what was marked before us
+
+// V8 asks for addresses of its own choice, far below where the kernel places what has none. Up there only V8's memory
+// is mapped without a reserve.
+constexpr uintptr_t kKernelPlaces = 0x400000000000;
+
+int ReadMarkedRanges() {
+  FILE* smaps = fopen("/proc/self/smaps", "re");
+  if (smaps == nullptr) return -errno;
+  char* line = nullptr;
+  size_t capacity = 0;
+  uintptr_t start = 0, end = 0;
+  bool anonymous = false;
+  // Collected first: adding allocates, and mapping memory while the kernel lists it would confuse the list.
+  Ranges found;
+  while (getline(&line, &capacity, smaps) > 0) {
+    uintptr_t from, to;
+    unsigned long inode;
+    char permissions[5];
+    int named = 0;
+    int read = sscanf(line, "%zx-%zx %4s %*x %*x:%*x %lu %n", &from, &to, permissions, &inode, &named);
+    if (read == 4) {
+      start = from;
+      end = to;
+      anonymous = inode == 0 && permissions[3] == 'p' && line[named] == '\0';
+      continue;
+    }
+    std::string_view text = line;
+    if (!anonymous || !text.starts_with("VmFlags:")) continue;
+    bool marked = text.find(" dc") != text.npos;
+    bool unreserved = text.find(" nr") != text.npos;
+    if (marked && (unreserved || start < kKernelPlaces)) found.Add(start, end);
+  }
+  free(line);
+  fclose(smaps);
+  pthread_mutex_lock(&mutex);
+  // What was unmapped while we read does no harm: nobody else uses addresses of V8's choice.
+  ranges.Add(found);
+  pthread_mutex_unlock(&mutex);
+  return 0;
+}
+
+int Follow() {
+  Program node = ProgramAt(AddressInNode());
+  if (!node.found || node.dynamic == 0) return -ENOTSUP;
+  if (int error = ReadMarkedRanges(); error < 0) return error;
+  followed = ReplaceImport(node, "munmap", FollowedMunmap, &real_munmap) == 0 &&
+             ReplaceImport(node, "madvise", FollowedMadvise, &real_madvise) == 0;
+  // What other threads have marked in between; without the notices it is all read again before each fork.
+  return followed ? ReadMarkedRanges() : 0;
+}
+
+}  // namespace
+
+int FollowHeapPages() {
+  static int result = StayLoaded() ? Follow() : -ENOTSUP;
+  return result;
+}
+
+void CopyHeapPages() {
+  if (!followed) {
+    pthread_mutex_lock(&mutex);
+    ranges.Clear();
+    pthread_mutex_unlock(&mutex);
+    ReadMarkedRanges();
+  }
+  pthread_mutex_lock(&mutex);
+  ranges.Advise(MADV_DOFORK);
+  copied = true;
+}
+
+void LeaveHeapPagesOut() {
+  ranges.Advise(MADV_DONTFORK);
+  copied = false;
+  pthread_mutex_unlock(&mutex);
+}
+
+void HeapPagesInChild() { pthread_mutex_init(&mutex, nullptr); }
+
+void SettleHeapPages() {
+  pthread_mutex_lock(&mutex);
+  if (copied) ranges.Advise(MADV_DONTFORK);
+  copied = false;
+  pthread_mutex_unlock(&mutex);
+}
+
+}  // namespace forkbeard
