@@ -233,21 +233,27 @@ export class IoTable {
     }
     let told = false;
     for (const watcher of watchers) told = offer(watcher, mask) || told;
-    // In this order, whoever watches: what can be read before what can be written, and the end last.
+    // In this order, whoever watches: what can be read before what can be written, and the end last. What is due is
+    // struck off before the handler runs: a round inside of it may come here for the same descriptor, and then goes on
+    // with what is left.
     for (const watcher of watchers) {
       if ((watcher.due & READ) === 0) continue;
+      watcher.due &= ~READ;
       if (watcher.internal) watcher.onReadReady?.(fd);
       else host.invoke(watcher, watcher.onReadReady as Handler, fd);
     }
     for (const watcher of watchers) {
-      if ((watcher.due & WRITE) !== 0) host.invoke(watcher, watcher.onWriteReady as Handler, fd);
+      if ((watcher.due & WRITE) === 0) continue;
+      watcher.due &= ~WRITE;
+      host.invoke(watcher, watcher.onWriteReady as Handler, fd);
     }
     for (const watcher of watchers) {
-      if ((watcher.due & HANGUP) !== 0) host.invoke(watcher, watcher.onHangup as Handler, fd);
+      if ((watcher.due & HANGUP) === 0) continue;
+      watcher.due &= ~HANGUP;
+      host.invoke(watcher, watcher.onHangup as Handler, fd);
     }
     if ((mask & INVALID) !== 0) this.#fail(record, EBADF);
     else if ((mask & (ERROR | HANGUP)) !== 0) this.#tellError(record, watchers);
-    for (const watcher of watchers) watcher.due = 0;
     if (!told || record.watchers.length === 0) return;
     for (const watcher of record.watchers) watcher.settle();
     this.#sync(record, false);
@@ -264,6 +270,7 @@ export class IoTable {
     let error: Error | undefined;
     for (const watcher of watchers) {
       if ((watcher.due & ERROR) === 0 || watcher.onError === undefined) continue;
+      watcher.due &= ~ERROR;
       error ??= systemError(-nativeLoop().descriptorError(record.fd), 'getsockopt', { fd: record.fd });
       this.#host.invoke2(watcher, watcher.onError, error, record.fd);
     }
@@ -333,7 +340,7 @@ function wakes(mask: number): number {
 function offer(watcher: IoWatch, mask: number): boolean {
   const { arms } = watcher;
   const due = wakes(mask) & arms;
-  watcher.due = due;
+  watcher.due |= due;
   if (due === 0) return false;
   watcher.arms = watcher.oneshot ? 0 : arms & ~(due & (HANGUP | ERROR));
   return watcher.arms !== arms;
