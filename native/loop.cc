@@ -535,6 +535,13 @@ napi_value DescriptorError(napi_env env, napi_callback_info info) {
   return js::Int(env, error == 0 ? EIO : error);
 }
 
+// uncaught(error): what Node does about an error that nobody caught.
+napi_value Uncaught(napi_env env, napi_callback_info info) {
+  js::Call<1> call(env, info);
+  napi_fatal_exception(env, call[0]);
+  return nullptr;
+}
+
 }  // namespace
 
 Poller* PollerOf(napi_env env, napi_value handle) {
@@ -571,6 +578,7 @@ napi_value MakeLoopExports(napi_env env) {
   js::SetFunction(env, exports, "recreate", Method<1, Recreate, true>);
   js::SetFunction(env, exports, "close", Method<1, Close, true>);
   js::SetFunction(env, exports, "descriptorError", DescriptorError);
+  js::SetFunction(env, exports, "uncaught", Uncaught);
   return exports;
 }
 

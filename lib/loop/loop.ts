@@ -583,8 +583,10 @@ export class EventLoop implements Disposable {
         drainTicks?.call(process);
         return;
       } catch (error) {
-        // A tick that throws leaves those behind it queued.
-        this.#errors.push(error);
+        // A tick is no callback of ours, so its error takes Node's way. It must: the tick has left its entry on Node's
+        // stack of async contexts, which only this way clears, and which Node aborts over when it is found. Those
+        // behind it are still queued.
+        nativeLoop().uncaught(error);
       }
     }
   }

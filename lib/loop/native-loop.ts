@@ -53,6 +53,8 @@ export interface NativeLoop {
   close(loop: Handle): number;
   /** Why the kernel reports ERR on this descriptor, as a positive errno. */
   descriptorError(fd: number): number;
+  /** What Node does about an error that nobody caught: 'uncaughtException', or the end of the process. */
+  uncaught(error: unknown): void;
 }
 
 let loaded: NativeLoop | undefined;
