@@ -32,11 +32,12 @@ export class Stage {
   readonly #loops: Loop[] = [];
   #wake: (() => void) | undefined;
 
-  constructor(backend: BackendName, mode: Mode, drain?: 'handler' | 'batch') {
+  constructor(backend: BackendName, mode: Mode) {
     this.mode = mode;
-    this.loop = this.another(backend, drain);
+    this.loop = this.another(backend);
   }
 
+  /** One more loop, which is closed at the end as well. */
   another(backend: BackendName = this.loop.backend, drain: 'handler' | 'batch' = 'handler'): Loop {
     const loop = new Loop({ backend, drain });
     this.#loops.push(loop);
@@ -165,10 +166,13 @@ export class Stage {
   }
 }
 
-/** Runs `work` where no promise reaction is under way: V8 does not run microtasks inside of one. */
+/**
+ * Runs `work` where no promise reaction is under way (V8 does not run microtasks inside of one), and before Node's event
+ * loop takes its next turn, so that in blocking mode nobody else drives the loop.
+ */
 export function outside<T>(work: () => T): Promise<T> {
   return new Promise((resolve, reject) => {
-    setImmediate(() => {
+    process.nextTick(() => {
       try {
         resolve(work());
       } catch (error) {
@@ -183,35 +187,36 @@ export type Play = (stage: Stage) => void | Promise<void>;
 export interface Contract {
   (promise: string, play: Play): void;
   /** Only in one of the modes, because the other has nothing of the kind. */
-  blocking(promise: string, play: Play): void;
-  integrated(promise: string, play: Play): void;
-  batched(promise: string, play: Play): void;
+  blocking: (promise: string, play: Play) => void;
+  integrated: (promise: string, play: Play) => void;
 }
 
 /** A theme of the contract; `tell` names its promises. */
 export function contract(theme: string, tell: (test: Contract) => void): void {
   for (const backend of backends) {
     for (const mode of modes) {
+      const promises: [promise: string, play: Play][] = [];
+      const test = ((promise: string, play: Play) => void promises.push([promise, play])) as Contract;
+      test.blocking = (promise, play) => {
+        if (mode === 'blocking') test(promise, play);
+      };
+      test.integrated = (promise, play) => {
+        if (mode === 'integrated') test(promise, play);
+      };
+      tell(test);
+      if (promises.length === 0) continue;
       describe(`${theme} (${backend}, ${mode})`, () => {
         let stage: Stage | undefined;
         afterEach(() => {
           stage?.end();
           stage = undefined;
         });
-        const run = (promise: string, play: Play, drain: 'handler' | 'batch' = 'handler') =>
+        for (const [promise, play] of promises) {
           vitest(promise, async () => {
-            stage = new Stage(backend, mode, drain);
+            stage = new Stage(backend, mode);
             await play(stage);
           });
-        const test = ((promise: string, play: Play) => run(promise, play)) as Contract;
-        test.blocking = (promise, play) => {
-          if (mode === 'blocking') run(promise, play);
-        };
-        test.integrated = (promise, play) => {
-          if (mode === 'integrated') run(promise, play);
-        };
-        test.batched = (promise, play) => run(promise, play, 'batch');
-        tell(test);
+        }
       });
     }
   }
