@@ -47,20 +47,26 @@ export function barsOf(table, results) {
 function limits({ atMost, atLeast }, digits) {
   if (atMost !== undefined && atLeast !== undefined)
     return `${format(atLeast, digits)} to ${format(atMost, digits)}`;
-  return atMost !== undefined ? `≤ ${format(atMost, digits)}` : `≥ ${format(atLeast, digits)}`;
+  if (atMost !== undefined) return `≤ ${format(atMost, digits)}`;
+  return atLeast === undefined ? '–' : `≥ ${format(atLeast, digits)}`;
+}
+
+function verdict(bar) {
+  if (bar.value === undefined) return 'not measured';
+  const words = [];
+  if (bar.atMost !== undefined || bar.atLeast !== undefined) words.push(bar.met ? 'met' : '**missed**');
+  if (bar.aim !== undefined && bar.met) words.push(bar.aimMet ? 'aim met' : 'aim missed');
+  return words.join(', ');
 }
 
 function barRow(bar) {
-  const verdict = { true: 'met', false: '**missed**', undefined: 'not measured' };
-  const aim = bar.aim === undefined ? '–' : limits(bar.aim, bar.digits);
-  const aimVerdict = bar.aim === undefined ? '' : bar.aimMet === true ? ', aim met' : '';
   return [
     bar.peer,
     bar.what,
     format(bar.value, bar.digits),
     limits(bar, bar.digits),
-    aim,
-    `${verdict[String(bar.met)]}${aimVerdict}`,
+    limits(bar.aim ?? {}, bar.digits),
+    verdict(bar),
   ];
 }
 

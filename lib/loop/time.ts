@@ -27,15 +27,24 @@ abstract class QueuedWatch extends WatcherBase implements TimeWatcher {
 
 /** A timer on the monotonic clock; stands in its queue itself. */
 class MonotonicWatch extends QueuedWatch implements TimerNode {
-  readonly deadline: number;
   slot = 0;
+  // The deadline in two small integers: a number with digits would be an object of its own to the garbage collector.
+  readonly #millis: number;
+  readonly #nanos: number;
   readonly #queue: TimerQueue<MonotonicWatch>;
 
   constructor(queue: TimerQueue<MonotonicWatch>, keeper: Keeper, deadline: number, callback: () => void) {
     super(keeper, callback);
-    this.deadline = deadline;
+    const isSmall = deadline < 2 ** 31;
+    this.#millis = isSmall ? deadline | 0 : deadline;
+    // Rounded up: never early.
+    this.#nanos = isSmall ? Math.ceil((deadline - this.#millis) * 1e6) : 0;
     this.#queue = queue;
     queue.add(this);
+  }
+
+  get deadline(): number {
+    return this.#millis + this.#nanos / 1e6;
   }
 
   protected override onStop(): void {

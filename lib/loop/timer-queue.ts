@@ -9,15 +9,16 @@
  * Time is cut into ticks; a timer whose tick first differs from the present one in its n-th digit (base 1024) stands
  * on level n, in the bucket of that digit, and comes down when that bucket's time has come.
  *
- * Everything but the timer itself lives in typed arrays, indexed by slot: a million timers as linked objects would
- * cost more in garbage collection and write barriers than in all the work of the queue.
+ * Everything but the timer itself lives in one buffer, a record a slot: a million timers as linked objects would cost
+ * more in garbage collection and write barriers than all the work of the queue does, and with an array for each field
+ * it would be cache misses, since timers come due in another order than they were added in.
  */
 
 /** What a watcher's class brings along, so that queueing allocates nothing. A node is in one queue at most. */
 export interface TimerNode {
   /** Milliseconds on the queue's clock. Any number but NaN; the past and ±Infinity are fine. A change while the node is queued is not seen. */
   readonly deadline: number;
-  /** Written by the queue alone: where the node stands in it, 0 when in none. Declare it as `slot = 0`. */
+  /** Written by the queue alone: where the node stands in it, or stood last. Declare it as `slot = 0`. */
   slot: number;
 }
 
@@ -35,8 +36,20 @@ const WHEEL = 1;
 const DUE = WHEEL + BASE * LEVELS;
 const FAR = DUE + 1;
 const TIMERS = FAR + 1;
-/** Of the arrays, at first and again whenever the queue is empty. */
+/** In slots, at first and again whenever the queue is empty. */
 const CAPACITY = 4096;
+
+// A record is 32 bytes: the deadline, and the sequence of adding; then the links of a tree as the pairing heap has them:
+// the first child, the next sibling (or the next free slot), and who points here, an elder sibling or the parent.
+const TIMES = 4;
+const SEQUENCE = 1;
+const LINKS = 8;
+const CHILD = 4;
+const NEXT = 5;
+const PREVIOUS = 6;
+
+/** Up to here sorting by insertion is the faster one. */
+const FEW = 32;
 
 export class TimerQueue<T extends TimerNode> {
   #size = 0;
@@ -47,14 +60,12 @@ export class TimerQueue<T extends TimerNode> {
   #tick = 0;
 
   #nodes: (T | undefined)[] = new Array(TIMERS).fill(undefined);
-  #deadlines = new Float64Array(CAPACITY);
-  #sequences = new Float64Array(CAPACITY);
-  // Trees, as the pairing heap has them: the first child; the siblings; and who points here, an elder sibling or the
-  // parent. Free slots are a list through #next.
-  #child = new Int32Array(CAPACITY);
-  #next = new Int32Array(CAPACITY);
-  #previous = new Int32Array(CAPACITY);
+  // Two views of the same records.
+  #times = new Float64Array(CAPACITY * TIMES);
+  #links = new Int32Array(this.#times.buffer);
   #free = 0;
+  /** Room for sorting a bucket. */
+  #sorted = new Int32Array(FEW);
 
   /** A bit for every bucket of the wheel that is not empty, and a word a level that says which words are not 0. */
   readonly #occupied = new Int32Array((BASE * LEVELS) >> 5);
@@ -72,16 +83,16 @@ export class TimerQueue<T extends TimerNode> {
   add(node: T): void {
     let slot = this.#free;
     if (slot !== 0) {
-      this.#free = this.#next[slot] as number;
+      this.#free = this.#links[slot * LINKS + NEXT] as number;
       this.#nodes[slot] = node;
     } else {
       slot = this.#nodes.length;
-      if (slot === this.#next.length) this.#allocate(2 * slot);
+      if (slot * TIMES === this.#times.length) this.#allocate(2 * slot);
       this.#nodes.push(node);
     }
     node.slot = slot;
-    this.#deadlines[slot] = node.deadline;
-    this.#sequences[slot] = this.#sequence++;
+    this.#times[slot * TIMES] = node.deadline;
+    this.#times[slot * TIMES + SEQUENCE] = this.#sequence++;
     this.#size++;
     this.#place(slot);
   }
@@ -98,7 +109,7 @@ export class TimerQueue<T extends TimerNode> {
   /** The earliest deadline, to the last digit; Infinity when the queue is empty. */
   nextDeadline(): number {
     const bucket = this.#firstBucket();
-    return bucket === 0 ? Infinity : (this.#deadlines[this.#firstOf(bucket)] as number);
+    return bucket === 0 ? Infinity : (this.#times[this.#firstOf(bucket) * TIMES] as number);
   }
 
   /**
@@ -115,7 +126,7 @@ export class TimerQueue<T extends TimerNode> {
   }
 
   #place(slot: number): void {
-    const ticks = ((this.#deadlines[slot] as number) - this.#origin) * TICKS_PER_MS;
+    const ticks = ((this.#times[slot * TIMES] as number) - this.#origin) * TICKS_PER_MS;
     // The unrounded number is compared first: `| 0` wraps beyond 2^31.
     let bucket = DUE;
     if (ticks >= RANGE) bucket = FAR;
@@ -127,19 +138,19 @@ export class TimerQueue<T extends TimerNode> {
       else if (difference < BASE * BASE) index = BASE | ((tick >> DIGIT_BITS) & (BASE - 1));
       else index = (2 * BASE) | (tick >> (2 * DIGIT_BITS));
       bucket = WHEEL + index;
-      if (this.#child[bucket] === 0) {
+      if (this.#links[bucket * LINKS + CHILD] === 0) {
         const word = index >> 5;
         this.#occupied[word] = (this.#occupied[word] as number) | (1 << (index & 31));
         const level = index >> DIGIT_BITS;
         this.#summary[level] = (this.#summary[level] as number) | (1 << (word & 31));
       }
     }
-    const second = this.#child[bucket] as number;
-    this.#child[slot] = 0;
-    this.#next[slot] = second;
-    this.#previous[slot] = bucket;
-    this.#previous[second] = slot;
-    this.#child[bucket] = slot;
+    const second = this.#links[bucket * LINKS + CHILD] as number;
+    this.#links[slot * LINKS + CHILD] = 0;
+    this.#links[slot * LINKS + NEXT] = second;
+    this.#links[slot * LINKS + PREVIOUS] = bucket;
+    this.#links[second * LINKS + PREVIOUS] = slot;
+    this.#links[bucket * LINKS + CHILD] = slot;
   }
 
   /** Moves the present tick on to that of `now`: hands out what lies before it and makes due what lies at it. */
@@ -156,15 +167,18 @@ export class TimerQueue<T extends TimerNode> {
       const start = ((this.#tick >> above) << above) | ((index & (BASE - 1)) << shift);
       if (start > target) break;
       this.#tick = start;
-      if (level === 0) this.#takeFrom(bucket, now, into);
-      this.#spread(bucket);
-      this.#takeFrom(DUE, now, into);
+      if (level === 0 && start < target) {
+        this.#takeAll(bucket, into);
+      } else {
+        this.#spread(bucket);
+        this.#takeFrom(DUE, now, into);
+      }
     }
     this.#tick = target;
     if (ticks < RANGE) return;
     // The wheel has run out, and is empty.
     this.#takeFrom(FAR, now, into);
-    if (this.#child[FAR] === 0) return;
+    if (this.#links[FAR * LINKS + CHILD] === 0) return;
     this.#origin = now;
     this.#tick = 0;
     this.#spread(FAR);
@@ -179,66 +193,103 @@ export class TimerQueue<T extends TimerNode> {
   }
 
   #takeFrom(bucket: number, now: number, into: T[]): void {
-    while (this.#child[bucket] !== 0) {
+    while (this.#links[bucket * LINKS + CHILD] !== 0) {
       const slot = this.#firstOf(bucket);
-      if ((this.#deadlines[slot] as number) > now) return;
+      if ((this.#times[slot * TIMES] as number) > now) return;
       into.push(this.#nodes[slot] as T);
       this.#unlink(slot);
       this.#release(slot);
     }
   }
 
+  /** Takes everything out of a bucket. Most of it was never compared, and to sort it once is cheaper than a heap. */
+  #takeAll(bucket: number, into: T[]): void {
+    let count = 0;
+    for (let slot = this.#detach(bucket); slot !== 0; slot = this.#following(slot)) {
+      if (count === this.#sorted.length) this.#sorted = enlarged(this.#sorted);
+      this.#sorted[count++] = slot;
+    }
+    const sorted = this.#sorted;
+    if (count > FEW) {
+      sorted.subarray(0, count).sort((one, other) => (this.#isBefore(one, other) ? -1 : 1));
+    } else {
+      for (let next = 1; next < count; next++) {
+        const slot = sorted[next] as number;
+        let at = next;
+        for (; at > 0 && this.#isBefore(slot, sorted[at - 1] as number); at--) {
+          sorted[at] = sorted[at - 1] as number;
+        }
+        sorted[at] = slot;
+      }
+    }
+    for (let index = 0; index < count; index++) {
+      const slot = sorted[index] as number;
+      into.push(this.#nodes[slot] as T);
+      this.#release(slot);
+    }
+  }
+
   /** Puts every timer of a bucket where it belongs by now. */
   #spread(bucket: number): void {
-    let slot = this.#child[bucket] as number;
-    this.#child[bucket] = 0;
-    if (bucket < DUE) this.#emptied(bucket);
+    let slot = this.#detach(bucket);
     while (slot !== 0) {
-      let next = this.#next[slot] as number;
-      const child = this.#child[slot] as number;
-      if (child !== 0) {
-        // Its children are next on the walk.
-        let last = child;
-        while (this.#next[last] !== 0) last = this.#next[last] as number;
-        this.#next[last] = next;
-        next = child;
-      }
+      const next = this.#following(slot);
       this.#place(slot);
       slot = next;
     }
   }
 
+  /** Empties a bucket. What stood in it is walked from the returned slot on, each one to be placed or released. */
+  #detach(bucket: number): number {
+    const first = this.#links[bucket * LINKS + CHILD] as number;
+    this.#links[bucket * LINKS + CHILD] = 0;
+    if (bucket < DUE) this.#emptied(bucket);
+    return first;
+  }
+
+  /** The next one of such a walk: what was melded under a timer comes right after it. */
+  #following(slot: number): number {
+    const links = this.#links;
+    const next = links[slot * LINKS + NEXT] as number;
+    const child = links[slot * LINKS + CHILD] as number;
+    if (child === 0) return next;
+    let last = child;
+    while (links[last * LINKS + NEXT] !== 0) last = links[last * LINKS + NEXT] as number;
+    links[last * LINKS + NEXT] = next;
+    return child;
+  }
+
   /** The first timer of a bucket that is not empty, by melding all its trees into one. */
   #firstOf(bucket: number): number {
-    const root = this.#meld(this.#child[bucket] as number);
-    this.#child[bucket] = root;
-    this.#previous[root] = bucket;
+    const root = this.#meld(this.#links[bucket * LINKS + CHILD] as number);
+    this.#links[bucket * LINKS + CHILD] = root;
+    this.#links[root * LINKS + PREVIOUS] = bucket;
     return root;
   }
 
   /** Melds a list of trees into one tree: in pairs along the list, then all pairs from the last to the first. */
   #meld(list: number): number {
-    if (this.#next[list] === 0) return list;
+    if (this.#links[list * LINKS + NEXT] === 0) return list;
     let pairs = 0;
     while (list !== 0) {
       let tree = list;
-      const other = this.#next[tree] as number;
+      const other = this.#links[tree * LINKS + NEXT] as number;
       list = 0;
       if (other !== 0) {
-        list = this.#next[other] as number;
+        list = this.#links[other * LINKS + NEXT] as number;
         tree = this.#join(tree, other);
       }
-      this.#next[tree] = pairs;
+      this.#links[tree * LINKS + NEXT] = pairs;
       pairs = tree;
     }
     let root = pairs;
-    let rest = this.#next[root] as number;
+    let rest = this.#links[root * LINKS + NEXT] as number;
     while (rest !== 0) {
       const tree = rest;
-      rest = this.#next[tree] as number;
+      rest = this.#links[tree * LINKS + NEXT] as number;
       root = this.#join(root, tree);
     }
-    this.#next[root] = 0;
+    this.#links[root * LINKS + NEXT] = 0;
     return root;
   }
 
@@ -246,48 +297,52 @@ export class TimerQueue<T extends TimerNode> {
   #join(one: number, other: number): number {
     const first = this.#isBefore(one, other) ? one : other;
     const second = first === one ? other : one;
-    const child = this.#child[first] as number;
-    this.#next[second] = child;
-    this.#previous[child] = second;
-    this.#previous[second] = first;
-    this.#child[first] = second;
+    const child = this.#links[first * LINKS + CHILD] as number;
+    this.#links[second * LINKS + NEXT] = child;
+    this.#links[child * LINKS + PREVIOUS] = second;
+    this.#links[second * LINKS + PREVIOUS] = first;
+    this.#links[first * LINKS + CHILD] = second;
     return first;
   }
 
   #isBefore(one: number, other: number): boolean {
-    const a = this.#deadlines[one] as number;
-    const b = this.#deadlines[other] as number;
-    return a < b || (a === b && (this.#sequences[one] as number) < (this.#sequences[other] as number));
+    const a = this.#times[one * TIMES] as number;
+    const b = this.#times[other * TIMES] as number;
+    return (
+      a < b ||
+      (a === b &&
+        (this.#times[one * TIMES + SEQUENCE] as number) < (this.#times[other * TIMES + SEQUENCE] as number))
+    );
   }
 
   /** Takes a timer out of its tree; its children, melded, stand in its place. */
   #unlink(slot: number): void {
-    const previous = this.#previous[slot] as number;
-    const next = this.#next[slot] as number;
-    let heir = this.#child[slot] as number;
+    const previous = this.#links[slot * LINKS + PREVIOUS] as number;
+    const next = this.#links[slot * LINKS + NEXT] as number;
+    let heir = this.#links[slot * LINKS + CHILD] as number;
     if (heir === 0) heir = next;
     else {
       heir = this.#meld(heir);
-      this.#next[heir] = next;
-      this.#previous[next] = heir;
+      this.#links[heir * LINKS + NEXT] = next;
+      this.#links[next * LINKS + PREVIOUS] = heir;
     }
-    this.#previous[heir] = previous;
-    if (this.#child[previous] === slot) {
-      this.#child[previous] = heir;
+    this.#links[heir * LINKS + PREVIOUS] = previous;
+    if (this.#links[previous * LINKS + CHILD] === slot) {
+      this.#links[previous * LINKS + CHILD] = heir;
       if (heir === 0 && previous < DUE) this.#emptied(previous);
-    } else this.#next[previous] = heir;
+    } else this.#links[previous * LINKS + NEXT] = heir;
   }
 
   #release(slot: number): void {
-    (this.#nodes[slot] as T).slot = 0;
     this.#nodes[slot] = undefined;
-    this.#next[slot] = this.#free;
+    this.#links[slot * LINKS + NEXT] = this.#free;
     this.#free = slot;
-    if (--this.#size > 0 || this.#next.length === CAPACITY) return;
+    if (--this.#size > 0 || this.#times.length === CAPACITY * TIMES) return;
     // A burst is over: its memory goes too.
     this.#nodes = this.#nodes.slice(0, TIMERS);
     this.#free = 0;
     this.#allocate(CAPACITY);
+    if (this.#sorted.length > CAPACITY) this.#sorted = new Int32Array(FEW);
   }
 
   #emptied(bucket: number): void {
@@ -300,10 +355,10 @@ export class TimerQueue<T extends TimerNode> {
   }
 
   #firstBucket(): number {
-    if (this.#child[DUE] !== 0) return DUE;
+    if (this.#links[DUE * LINKS + CHILD] !== 0) return DUE;
     const bucket = this.#firstOnWheel();
     if (bucket !== 0) return bucket;
-    return this.#child[FAR] !== 0 ? FAR : 0;
+    return this.#links[FAR * LINKS + CHILD] !== 0 ? FAR : 0;
   }
 
   /** The lowest level's lowest bucket is the earliest: a higher level differs from the present tick in a higher digit. */
@@ -318,16 +373,16 @@ export class TimerQueue<T extends TimerNode> {
   }
 
   #allocate(capacity: number): void {
-    this.#deadlines = resized(new Float64Array(capacity), this.#deadlines);
-    this.#sequences = resized(new Float64Array(capacity), this.#sequences);
-    this.#child = resized(new Int32Array(capacity), this.#child);
-    this.#next = resized(new Int32Array(capacity), this.#next);
-    this.#previous = resized(new Int32Array(capacity), this.#previous);
+    const times = new Float64Array(capacity * TIMES);
+    times.set(this.#times.subarray(0, times.length));
+    this.#times = times;
+    this.#links = new Int32Array(times.buffer);
   }
 }
 
-function resized<A extends Float64Array | Int32Array>(into: A, from: A): A {
-  into.set(from.subarray(0, into.length));
+function enlarged(from: Int32Array): Int32Array<ArrayBuffer> {
+  const into = new Int32Array(2 * from.length);
+  into.set(from);
   return into;
 }
 

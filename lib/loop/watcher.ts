@@ -3,7 +3,7 @@
  * their callbacks run in the async context of the registration, being async resources themselves. The floors above
  * derive their own from it.
  */
-import { AsyncResource } from 'node:async_hooks';
+import { AsyncResource, executionAsyncId } from 'node:async_hooks';
 import type { Watcher } from './contract.ts';
 
 /** A loop's book of who is active and who keeps the process alive. */
@@ -12,7 +12,10 @@ export interface Keeper {
   count(actives: number, refs: number): void;
 }
 
-const MANUAL = { requireManualDestroy: true };
+// Without `requireManualDestroy` every watcher would cost the garbage collector a weak reference, and without a trigger id
+// that is a small integer (Node's own reading of it never is one) an object more.
+const RESOURCE = { requireManualDestroy: true, triggerAsyncId: 0 };
+const SMALL_INTEGERS = 2 ** 31;
 
 // One number, not three fields: a program may have a million timers, and the garbage collector moves each of them.
 const ACTIVE = 1;
@@ -25,8 +28,9 @@ export abstract class WatcherBase extends AsyncResource implements Watcher {
   #state = ACTIVE | REF;
 
   constructor(type: string, keeper: Keeper) {
-    // Without the option every watcher would cost the garbage collector a weak reference.
-    super(type, MANUAL);
+    const trigger = executionAsyncId();
+    RESOURCE.triggerAsyncId = trigger < SMALL_INTEGERS ? trigger | 0 : trigger;
+    super(type, RESOURCE);
     this.#keeper = keeper;
   }
 
