@@ -346,12 +346,15 @@ class KqueuePoller final : public Poller {
     Submit(std::span(&again, 1), slot, interest);
   }
 
-  // Ready with less than the low-water mark, and nothing but a full buffer lowers that.
+  // Ready with less than the low-water mark, which nothing but a full buffer lowers, is an error, on a datagram socket.
+  // (A listening one knows no mark, and a stream's error comes with its end.)
   static bool IsError(const struct kevent& event) {
+    int fd = static_cast<int>(event.ident);
+    int type = 0;
     int size = 0;
-    socklen_t length = sizeof size;
-    return getsockopt(static_cast<int>(event.ident), SOL_SOCKET, SO_RCVBUF, &size, &length) == 0 &&
-           event.data < size;
+    socklen_t length = sizeof(int);
+    return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &length) == 0 && type == SOCK_DGRAM &&
+           getsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, &length) == 0 && event.data < size;
   }
 
   static bool WaitsForEnd(const struct kevent& event, const Interest& interest) {

@@ -264,7 +264,8 @@ bool IsListening(int fd) {
 }
 
 bool HasLowWater(const Knote& knote) {
-  return knote.OnDescriptor() && knote.asked.fflags & NOTE_LOWAT && IsKind(knote.fd(), S_IFSOCK);
+  return knote.OnDescriptor() && knote.asked.fflags & NOTE_LOWAT && IsKind(knote.fd(), S_IFSOCK) &&
+         !IsListening(knote.fd());
 }
 
 uint32_t EpollEvents(const Knote& knote) {
