@@ -173,6 +173,8 @@ export class IoTable {
     const record = this.#byFd.get(fd);
     if (record === undefined) return;
     for (const watcher of record.watchers) {
+      // What the loop watches for itself is not the user's to stop, whatever numbers he tries.
+      if (watcher.internal) continue;
       if (directions === undefined) watcher.stop();
       else watcher.drop(directions);
     }
@@ -223,7 +225,7 @@ export class IoTable {
       // Nearly always: one watcher that is told nothing but reading and writing, and stays armed.
       const watcher = watchers[0] as IoWatch;
       const due = wakes(mask) & watcher.arms;
-      if ((due & ~(READ | WRITE)) === 0 && !watcher.oneshot && !watcher.internal) {
+      if (due !== 0 && (due & ~(READ | WRITE)) === 0 && !watcher.oneshot && !watcher.internal) {
         if ((due & READ) !== 0) host.invoke(watcher, watcher.onReadReady as Handler, fd);
         if ((due & WRITE) !== 0 && watcher.active && (watcher.arms & WRITE) !== 0) {
           host.invoke(watcher, watcher.onWriteReady as Handler, fd);
@@ -231,8 +233,7 @@ export class IoTable {
         return;
       }
     }
-    let told = false;
-    for (const watcher of watchers) told = offer(watcher, mask) || told;
+    for (const watcher of watchers) offer(watcher, mask);
     // In this order, whoever watches: what can be read before what can be written, and the end last. What is due is
     // struck off before the handler runs: a round inside of it may come here for the same descriptor, and then goes on
     // with what is left.
@@ -254,7 +255,8 @@ export class IoTable {
     }
     if ((mask & INVALID) !== 0) this.#fail(record, EBADF);
     else if ((mask & (ERROR | HANGUP)) !== 0) this.#tellError(record, watchers);
-    if (!told || record.watchers.length === 0) return;
+    // Also when nothing was due: a round inside a handler meets what the handler's own event has disarmed and not yet
+    // taken from the kernel, which would say it for ever.
     for (const watcher of record.watchers) watcher.settle();
     this.#sync(record, false);
   }
@@ -279,6 +281,7 @@ export class IoTable {
   /** The descriptor is unusable: its watchers are over, and each is told. */
   #fail(record: Descriptor, errno: number): void {
     for (const watcher of record.watchers) {
+      if (!watcher.active) continue;
       watcher.stop();
       const error = systemError(errno, CHANGE_CALLS[this.#host.backend], { fd: record.fd });
       this.#host.invoke2(watcher, watcher.onError ?? surface, error, record.fd);
@@ -336,14 +339,12 @@ function wakes(mask: number): number {
   return due;
 }
 
-/** Marks what of an event is for this watcher and disarms what is told only once. True if something was disarmed. */
-function offer(watcher: IoWatch, mask: number): boolean {
+/** Marks what of an event is for this watcher and disarms what is told only once. */
+function offer(watcher: IoWatch, mask: number): void {
   const { arms } = watcher;
   const due = wakes(mask) & arms;
   watcher.due |= due;
-  if (due === 0) return false;
-  watcher.arms = watcher.oneshot ? 0 : arms & ~(due & (HANGUP | ERROR));
-  return watcher.arms !== arms;
+  if (due !== 0) watcher.arms = watcher.oneshot ? 0 : arms & ~(due & (HANGUP | ERROR));
 }
 
 /** Stands in for a missing onError: the error surfaces as a callback's would. */

@@ -117,6 +117,24 @@ contract('hangup', (test) => {
     expect(notes).toEqual(['read', 'hangup']);
   });
 
+  test('a round inside the handler of a hangup rests', async (stage) => {
+    const { loop, note } = stage;
+    const [a, b] = stage.pair();
+    loop.watchIo(a, {
+      onHangup: () => {
+        const before = process.cpuUsage();
+        const calls = loop.runOnce(200);
+        const { user, system } = process.cpuUsage(before);
+        note([calls, (user + system) / 1000]);
+      },
+    });
+    stage.close(b);
+    await stage.noted(1);
+    const [calls, cpu] = stage.notes[0] as [number, number];
+    expect(calls).toBe(0);
+    expect(cpu).toBeLessThan(40 * slow);
+  });
+
   test('a hangup can be armed again and is told again', async (stage) => {
     const { loop, notes, note } = stage;
     const [a, b] = stage.pair();

@@ -276,4 +276,23 @@ contract('descriptors closed behind the loop', (test) => {
     await stage.noted(2);
     expect(notes[1]).toBe('fine');
   });
+
+  test('a watcher that is stopped while another of its descriptor hears of the failure hears nothing', async (stage) => {
+    const { loop, notes, note } = stage;
+    const [a] = stage.pair();
+    const third = loop.watchIo(a, { onWriteReady: () => {} });
+    loop.watchIo(a, {
+      onReadReady: () => {},
+      onError: () => {
+        note('first');
+        second.stop();
+      },
+    });
+    const second = loop.watchIo(a, { onReadReady: () => {}, onError: () => note('second') });
+    stage.close(a);
+    third.stop();
+    await stage.noted(1);
+    await stage.quiet();
+    expect(notes).toEqual(['first']);
+  });
 });

@@ -1,5 +1,6 @@
 import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { readdirSync } from 'node:fs';
 import { promisify } from 'node:util';
 import { type ExitStatus, Loop } from 'forkbeard';
 import { afterEach, describe, expect, test } from 'vitest';
@@ -160,6 +161,16 @@ describe('a process watcher', () => {
     const child = start();
     loop.watchProcess(child.pid as number, events.push);
     loop.postFork();
+    child.stdin.end();
+    await events.count(1);
+  });
+
+  test('is not stopped by an unwatchIo of whatever number the loop watches it by', async () => {
+    const loop = make();
+    const events = new Events<ExitStatus>(loop, 'integrated');
+    const child = start();
+    loop.watchProcess(child.pid as number, events.push);
+    for (const fd of readdirSync('/proc/self/fd')) loop.unwatchIo(Number(fd));
     child.stdin.end();
     await events.count(1);
   });
