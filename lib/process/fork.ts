@@ -31,6 +31,7 @@ import { enforce, poolRests } from './fork-safety.ts';
 import type { Loop } from './loop.ts';
 import { FLAG_CLOSE_HANDLES, FLAG_KEEP_SIGNALS, FLAG_LISTED, nativeFork } from './native-fork.ts';
 import { hasImmediates } from './node-timers.ts';
+import { disownEnds } from './pipe-end.ts';
 
 const DEFAULT_QUIESCE_TIMEOUT = 5000;
 /** A child that has not said so by then is taken for hung, and killed. ms */
@@ -128,6 +129,8 @@ export class Forks implements Phase {
     let context: ForkContext;
     try {
       becomeChild(checked);
+      // With a list, what it does not name is closed already, and what it names stays.
+      disownEnds((checked.flags & FLAG_LISTED) === 0);
       context = { loop: this.#current(), pid: process.pid, parentPid: process.ppid };
       nativeFork().report();
     } catch (error) {

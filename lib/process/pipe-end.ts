@@ -24,6 +24,11 @@ export class PipeEnd {
     return this.#fd < 0;
   }
 
+  disown(isOpen: boolean): void {
+    if (isOpen) close(this.#fd);
+    this.#fd = -1;
+  }
+
   close(): void {
     if (this.#fd < 0) return;
     const fd = this.#fd;
@@ -33,7 +38,11 @@ export class PipeEnd {
   }
 }
 
-/** For a forked child, before anything else runs in it: none of the parent's ends is its own. */
-export function closeInheritedEnds(): void {
-  for (const end of open) end.close();
+/**
+ * For a forked child, before anything else runs in it: none of the parent's ends is its own. `areOpen`: nobody has
+ * closed them yet; else their numbers may be somebody else's by now.
+ */
+export function disownEnds(areOpen: boolean): void {
+  for (const end of open) end.disown(areOpen);
+  open.clear();
 }

@@ -14,6 +14,15 @@ export const root = process.getuid?.() === 0;
 /** Somebody without rights: nobody's usual number. */
 export const NOBODY = 65_534;
 
+/** A sanitizer's runtime, which only a Node with our addon needs; some shells do not survive it. */
+const preload = process.env['LD_PRELOAD'];
+delete process.env['LD_PRELOAD'];
+/** For a Node that loads the addon. */
+export const nodeEnv = (): Record<string, string | undefined> => ({
+  ...process.env,
+  ...(preload !== undefined && { LD_PRELOAD: preload }),
+});
+
 /** A loop for each test of a file. */
 export function loopForEach(): () => Loop {
   let loop: Loop;
@@ -79,7 +88,7 @@ export async function runFixture(
   name: string,
   { args = [], env = {} }: { args?: string[]; env?: Record<string, string> } = {},
 ): Promise<FixtureEnd> {
-  const child = spawn(process.execPath, [fixture(name), ...args], { env: { ...process.env, ...env } });
+  const child = spawn(process.execPath, [fixture(name), ...args], { env: { ...nodeEnv(), ...env } });
   const [stdout, stderr, [exitCode, signal]] = await Promise.all([
     text(child.stdout),
     text(child.stderr),

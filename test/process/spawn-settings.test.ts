@@ -4,7 +4,17 @@ import { getPriority, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { SpawnOptions } from 'forkbeard';
 import { describe, expect, test } from 'vitest';
-import { folderForEach, linux, loopForEach, NOBODY, root, runFixture, text, thrown } from './programs.ts';
+import {
+  folderForEach,
+  linux,
+  loopForEach,
+  NOBODY,
+  nodeEnv,
+  root,
+  runFixture,
+  text,
+  thrown,
+} from './programs.ts';
 
 const loop = loopForEach();
 const folder = folderForEach();
@@ -289,6 +299,7 @@ asRoot('users and groups', () => {
       const child = loop().spawn({
         command,
         cwd,
+        env: nodeEnv(),
         rlimits: { core: { soft: 65_536 } },
         stdio: { stderr: 'ignore' },
       });

@@ -224,6 +224,12 @@ describe('what they leave', () => {
     expect(await child.exited).toMatchObject({ exitCode: 0 });
   });
 
+  test.runIf(linux)('is nothing in a forked child, which would keep an end from being seen', async () => {
+    const { said, stderr } = await runFixture('forks-beside.mjs');
+    expect(stderr).toBe('');
+    expect(said).toEqual({ said: 'said', exitCode: 0, length: 1 << 20, alive: true });
+  });
+
   test('does not keep the process alive once all is unref’ed', async () => {
     const { said, exitCode } = await runFixture('unrefed.mjs');
     expect(said).toEqual({ started: true });
