@@ -311,6 +311,10 @@ int PollPoller::StartRelay(void (*ready)(void*), void* data) {
   pthread_sigmask(SIG_BLOCK, &all, &before);
   error = pthread_create(&relay_->thread, nullptr, RunRelay, relay_.get());
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
+#if defined(__linux__)
+  // For whoever lists the threads, before a fork say.
+  if (error == 0) pthread_setname_np(relay_->thread, "forkbeard-poll");
+#endif
   if (error != 0) relay_.reset();
   return -error;
 }

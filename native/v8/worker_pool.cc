@@ -196,11 +196,12 @@ void WorkerPool::StartThreads() {
   for (int i = 0; i < wanted_; i++) {
     pthread_t thread;
     auto work = [](void* self) -> void* {
-      pthread_setname_np(pthread_self(), "forkbeard-v8");
       static_cast<WorkerPool*>(self)->Work();
       return nullptr;
     };
     if (pthread_create(&thread, &attributes, work, this) != 0) break;
+    // Named here and not by itself: until then it would be taken for somebody else's.
+    pthread_setname_np(thread, "forkbeard-v8");
     threads_++;
   }
   pthread_attr_destroy(&attributes);
