@@ -69,7 +69,7 @@ void Reap(pid_t pid) {
 #if defined(__linux__)
 
 // The child's stack is a piece of ours, which rests meanwhile.
-constexpr size_t kStackSize = 32 * 1024;
+constexpr size_t kStackSize = size_t{32} * 1024;
 
 [[gnu::noinline]] int Clone(int (*function)(void*), void* argument, int flags, int* pidfd) {
   alignas(16) std::byte stack[kStackSize];
