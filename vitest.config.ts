@@ -33,11 +33,11 @@ const projects = [
 
 if (native === undefined && existsSync(`${kqueueBuild}/forkbeard.node`)) {
   projects.push(
-    project('kqueue', ['test/acceptance/**/*.test.ts', 'test/loop/**/*.test.ts'], {
-      FORKBEARD_NATIVE: kqueueBuild,
-      FORKBEARD_LOOP: 'kqueue',
-      FORKBEARD_TEST_BACKENDS: 'kqueue',
-    }),
+    project(
+      'kqueue',
+      ['test/acceptance/**/*.test.ts', 'test/loop/**/*.test.ts', 'test/process/fork*.test.ts'],
+      { FORKBEARD_NATIVE: kqueueBuild, FORKBEARD_LOOP: 'kqueue', FORKBEARD_TEST_BACKENDS: 'kqueue' },
+    ),
   );
 } else if (native === undefined && process.platform === 'linux') {
   console.warn(

@@ -117,6 +117,15 @@ class Handles {
 
   // 0 or a negative errno.
   int CutOff(uv_loop_t* loop) {
+    // Before anything is opened, which would take the first of these numbers.
+    uv_walk(
+        loop,
+        [](uv_handle_t* handle, void* self) {
+          int fd;
+          if (handle->type != UV_POLL || uv_fileno(handle, &fd) != 0 || fcntl(fd, F_GETFD) >= 0) return;
+          static_cast<Handles*>(self)->gone_.push_back(fd);
+        },
+        this);
     uv_walk(loop, [](uv_handle_t* handle, void* self) { static_cast<Handles*>(self)->Visit(handle); }, this);
     return error_;
   }
@@ -134,6 +143,8 @@ class Handles {
       case UV_UDP:
       case UV_POLL:
         if (uv_fileno(handle, &fd) != 0) return;
+        // A child has no kqueue, so there is nothing to cut off. Those of our loops are about to be closed.
+        if (Contains(gone_, fd)) break;
         numbers_.push_back(fd);
         if (Contains(request_.named, fd)) return;
         // A terminal is opened anew by libuv and stands for 0, 1 or 2, which stay. What the parent reads from them is
@@ -192,6 +203,7 @@ class Handles {
   Silence silence_;
   Fd ended_;
   std::vector<int> numbers_;
+  std::vector<int> gone_;
   int error_ = 0;
 };
 

@@ -192,6 +192,7 @@ export class Exits implements Phase {
     this.#announced = [];
     this.#calls = [];
     this.#cursor = 0;
+    this.#queue?.forget();
     this.#queue = undefined;
     this.#looking = undefined;
     for (const entry of entries) {
@@ -224,7 +225,8 @@ export class Exits implements Phase {
     }
     for (const entry of [...this.#entries.values()]) this.#leave(entry);
     this.#looking?.[Symbol.dispose]();
-    this.#queue?.close();
+    if (nativeLoop().processId() === this.#process) this.#queue?.close();
+    else this.#queue?.forget();
   }
 
   // --------------------------------------------------------------------------------- announcements
@@ -384,8 +386,14 @@ class Queue {
   }
 
   close(): void {
-    this.#watch[Symbol.dispose]();
+    this.forget();
     close(this.#fd);
+  }
+
+  /** In a forked child, which has no such kqueue: its number may be anything by now. */
+  forget(): void {
+    this.#entries.clear();
+    this.#watch[Symbol.dispose]();
   }
 
   #take(): void {
