@@ -1,4 +1,6 @@
 /** Every option is checked before anything is started, and what is wrong is said. */
+import { createRequire } from 'node:module';
+import { constants } from 'node:os';
 import type { RunProcessOptions, SpawnOptions } from 'forkbeard';
 import { describe, expect, test } from 'vitest';
 import { children, linux, loopForEach, thrown } from './programs.ts';
@@ -161,4 +163,68 @@ test.runIf(linux)('getters that throw leave nothing behind', () => {
   };
   expect(thrown(() => loop().spawn(options)).message).toBe('from a getter');
   expect(children()).toEqual(before);
+});
+
+test.runIf(linux)('the native floor refuses what nobody should send it, and starts nothing', () => {
+  const { spawn } = createRequire(import.meta.url)(`${process.env['FORKBEARD_NATIVE']}/forkbeard.node`);
+  const good = () => [
+    'true\0',
+    null,
+    '/bin/true\0',
+    '',
+    '',
+    Int32Array.of(0, 0, 0, 0, 0),
+    Float64Array.of(0, 0, NaN, NaN, NaN, NaN, NaN, 0, NaN, 0),
+    new Int32Array(5),
+  ];
+  const settings = (place: number, value: number) => {
+    const changed = good()[6] as Float64Array;
+    changed[place] = value;
+    return changed;
+  };
+  const bad: [place: number, value: unknown][] = [
+    ...[undefined, 5, '', 'true', {}, Symbol('x'), null].map((value): [number, unknown] => [0, value]),
+    ...[undefined, 5, 'A=b', {}].map((value): [number, unknown] => [1, value]),
+    ...[undefined, 5, '', 'x', null].map((value): [number, unknown] => [2, value]),
+    ...[undefined, 5, 'x', null].map((value): [number, unknown] => [3, value]),
+    ...[undefined, 5, 'x', null].map((value): [number, unknown] => [4, value]),
+    [5, undefined],
+    [5, new Int32Array(4)],
+    [5, new Float64Array(5)],
+    [5, Int32Array.of(0, 9, 0, 0, 0)],
+    [5, Int32Array.of(-1, 0, 0, 0, 0)],
+    [5, Int32Array.of(0, 1, 0, 0, 0)],
+    [5, Int32Array.of(0, 1, -1, 0, 0)],
+    [5, Int32Array.of(0, 0, 0, 0, 0, 0, 0, 0, 0, 0)],
+    [5, Int32Array.of(1, 0, 0, 0, 0, 0, 0, 0, 0, 0)],
+    [6, undefined],
+    [6, new Float64Array(9)],
+    [6, new Int32Array(10)],
+    ...[-1, 4, 0.5, NaN].map((value): [number, unknown] => [6, settings(0, value)]),
+    [6, settings(0, 3)],
+    ...[-1, 0o10000, Infinity].map((value): [number, unknown] => [6, settings(2, value)]),
+    ...[-100, 1e300].map((value): [number, unknown] => [6, settings(3, value)]),
+    ...[-1, 2 ** 32].map((value): [number, unknown] => [6, settings(4, value)]),
+    ...[1, -1, 1e9].map((value): [number, unknown] => [6, settings(6, value)]),
+    ...[-1, 65].map((value): [number, unknown] => [6, settings(8, value)]),
+    ...[1, -1, NaN, 1e9].map((value): [number, unknown] => [6, settings(9, value)]),
+    [7, undefined],
+    [7, new Int32Array(4)],
+    [7, new Uint8Array(50)],
+  ];
+  const before = children();
+  expect(spawn.start()).toBe(-constants.errno.EINVAL);
+  for (const [place, value] of bad) {
+    const call = good();
+    call[place] = value as never;
+    expect({ place, value, result: spawn.start(...call) }).toEqual({
+      place,
+      value,
+      result: -constants.errno.EINVAL,
+    });
+  }
+  expect(children()).toEqual(before);
+  const detached = new Int32Array(5);
+  structuredClone(detached, { transfer: [detached.buffer] });
+  expect(spawn.start(...good().slice(0, 7), detached)).toBe(-constants.errno.EINVAL);
 });
