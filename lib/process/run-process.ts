@@ -217,8 +217,9 @@ class Run implements Dependent {
     };
     let failure = this.#failure;
     if (failure === undefined && failOnNonzero && this.#exit.exitCode !== 0) {
-      const { exitCode, signal } = this.#exit;
-      const how = signal === null ? `failed with exit code ${exitCode}` : `was ended by ${signal}`;
+      const { exitCode, signal, stolen } = this.#exit;
+      const code = stolen ? 'an unknown exit code: somebody else reaped it' : `exit code ${exitCode}`;
+      const how = signal === null ? `failed with ${code}` : `was ended by ${signal}`;
       failure = stateError('EXIT', this.#says(how));
     }
     if (failure === undefined) this.#resolve(result);

@@ -108,9 +108,11 @@ describe('a descriptor of ours', () => {
     expect(await text(child.stdout)).toBe('ba');
   });
 
-  test('that is not open gives EBADF, also when its number is free', () => {
-    const [read] = sys.pipe();
-    sys.close(read + 1);
+  test('that is not open gives EBADF, also when its number is free', async () => {
+    // A loop opens what it needs when it is first used.
+    await loop().later();
+    const [read, write] = sys.pipe();
+    sys.close(write);
     sys.close(read);
     // The free number would be the next pipe of ours.
     expect(refused({ command: 'true', stdio: { stdout: 'pipe', 5: read } })).toMatchObject({

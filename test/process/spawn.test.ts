@@ -318,7 +318,7 @@ describe('a program that does not start', () => {
   test.runIf(linux)(
     'leaves no process, zombie or descriptor, a hundred times, and those that follow are seen',
     async () => {
-      loop().spawn({ command: 'true' }).kill(0);
+      await loop().spawn({ command: 'true' }).exited;
       const stdio = { 0: 'pipe', 1: 'pipe', 2: 'pipe', 3: 'pipe', 4: { open: '/dev/null' } } as const;
       refused({ command: 'nowhere-to-be-found', stdio });
       const before = openDescriptors();
