@@ -99,6 +99,8 @@ struct Queue {
   uint64_t serial = 0;
   int fd = -1;
   std::array<int, 2> sets = {-1, -1};
+  // Of the last timer that went: an alarm that comes and goes shall not show in the number of open descriptors.
+  int spare_timer = -1;
   std::map<Key, std::unique_ptr<Knote>> knotes;
   std::unordered_map<uint64_t, Knote*> by_id;
   unsigned turn = 0;
@@ -313,6 +315,7 @@ bool NamesTheSameFile(const Knote& knote) {
 
 void Forget(Queue& queue, Knote& knote) {
   if (knote.asked.filter == EVFILT_SIGNAL) UnwatchSignal(static_cast<int>(knote.asked.ident), knote.object);
+  if (knote.asked.filter == EVFILT_TIMER && queue.spare_timer < 0) std::swap(queue.spare_timer, knote.object);
   if (knote.object >= 0) __real_close(knote.object);
   queue.by_id.erase(knote.id);
   queue.knotes.erase(Key(knote.asked.filter, knote.asked.ident));
@@ -394,14 +397,16 @@ int SetTimer(const Knote& knote) {
   return timerfd_settime(knote.object, 0, &when, nullptr) < 0 ? errno : 0;
 }
 
-int Attach(Knote& knote) {
+int Attach(Queue& queue, Knote& knote) {
   switch (knote.asked.filter) {
     case EVFILT_READ:
     case EVFILT_WRITE:
       return AttachDescriptor(knote);
     case EVFILT_TIMER:
       knote.asked.flags |= EV_CLEAR;
-      knote.object = Hidden(timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
+      knote.object = std::exchange(queue.spare_timer, -1);
+      if (knote.object < 0)
+        knote.object = Hidden(timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
       return knote.object < 0 ? errno : SetTimer(knote);
     case EVFILT_USER:
       // NOTE_TRIGGER is not looked at here.
@@ -482,7 +487,7 @@ int Add(Queue& queue, const struct kevent& change) {
   knote.asked = change;
   knote.asked.flags &= ~(EV_ADD | EV_DELETE | EV_ENABLE | EV_DISABLE | EV_RECEIPT);
   knote.disabled = change.flags & EV_DISABLE;
-  int error = Attach(knote);
+  int error = Attach(queue, knote);
   if (error == 0) error = Arm(queue, knote);
   if (error != 0) {
     if (knote.asked.filter == EVFILT_SIGNAL) UnwatchSignal(static_cast<int>(change.ident), knote.object);
@@ -656,8 +661,8 @@ Queue* Find(int fd) {
 // Closes what a queue is made of, its own number excepted.
 void Dissolve(Queue& queue) {
   while (!queue.knotes.empty()) Forget(queue, *queue.knotes.begin()->second);
-  for (int set : queue.sets) {
-    if (set >= 0) __real_close(set);
+  for (int fd : {queue.sets[kReadSide], queue.sets[kWriteSide], queue.spare_timer}) {
+    if (fd >= 0) __real_close(fd);
   }
 }
 
