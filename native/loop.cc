@@ -93,9 +93,6 @@ class Drive {
 class LoopHandle {
  public:
   static LoopHandle* From(napi_env env, napi_value value) {
-    // Looking for a tag on what is no object at all would throw.
-    napi_valuetype type;
-    if (napi_typeof(env, value, &type) != napi_ok || type != napi_external) return nullptr;
     bool ours = false;
     void* handle = nullptr;
     if (napi_check_object_type_tag(env, value, &kLoopTag, &ours) != napi_ok || !ours) return nullptr;
@@ -217,18 +214,6 @@ class LoopHandle {
     if (!turning_) DestroyContext();
   }
 
- private:
-  int Rewatch() {
-    watched_ = poller_->incarnation();
-    poller_->StopRelay();
-    drive_->Unwatch();
-    return drive_->Watch(poller_.get());
-  }
-
-  void DestroyContext() {
-    if (async_context_ != nullptr) napi_async_destroy(env_, std::exchange(async_context_, nullptr));
-  }
-
   // From Node's loop: fetch what is ready and hand over the whole batch in one call.
   void Turn() {
     if (Usable() < 0) return;
@@ -254,6 +239,18 @@ class LoopHandle {
     } else {
       DestroyContext();
     }
+  }
+
+ private:
+  int Rewatch() {
+    watched_ = poller_->incarnation();
+    poller_->StopRelay();
+    drive_->Unwatch();
+    return drive_->Watch(poller_.get());
+  }
+
+  void DestroyContext() {
+    if (async_context_ != nullptr) napi_async_destroy(env_, std::exchange(async_context_, nullptr));
   }
 
   napi_env env_;
@@ -551,6 +548,10 @@ Poller* PollerOf(napi_env env, napi_value handle) {
   LoopHandle* loop = LoopHandle::From(env, handle);
   return loop == nullptr ? nullptr : loop->poller();
 }
+
+LoopHandle* LoopOf(napi_env env, napi_value handle) { return LoopHandle::From(env, handle); }
+
+void TurnLoop(LoopHandle* loop) { loop->Turn(); }
 
 void LoopsForked(napi_env env) {
   for (LoopHandle* loop : Addon::Of(env)->loops) {

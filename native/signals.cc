@@ -172,8 +172,8 @@ class SignalEnvironment;
 class SignalSubscription {
  public:
   // `flag`, shared with JavaScript, is 1 while there is something to take.
-  SignalSubscription(SignalEnvironment* environment, Poller* poller, int32_t* flag)
-      : environment(environment), poller(poller), flag_(flag) {}
+  SignalSubscription(SignalEnvironment* environment, LoopHandle* loop, Poller* poller, int32_t* flag)
+      : environment(environment), loop(loop), poller(poller), flag_(flag) {}
   ~SignalSubscription() { DeliveryQueue::Destroy(queue_.load()); }
 
   int PrepareFor(int number) {
@@ -184,18 +184,17 @@ class SignalSubscription {
     return 0;
   }
 
-  // From the handler.
-  void Note(const Delivery& delivery) {
-    uint64_t bit = Bit(delivery.number);
-    if ((watched.load() & bit) == 0) return;
+  // From the handler. `driven`: libuv will call this loop's keeper, which is quicker than to wake the poller that libuv
+  // watches; unless the loop sleeps in the poller itself.
+  void Note(const Delivery& delivery, bool driven) {
     DeliveryQueue* queue = IsRealTime(delivery.number) ? queue_.load() : nullptr;
     // A full queue costs values, never deliveries.
     if (queue == nullptr || !queue->Push(delivery)) {
       tallies_[delivery.number - 1].Add(delivery);
-      pending_.fetch_or(bit);
+      pending_.fetch_or(Bit(delivery.number));
     }
-    // Once told, the loop asks before it sleeps.
-    if (__atomic_exchange_n(flag_, 1, __ATOMIC_SEQ_CST) == 0) poller->Wake();
+    __atomic_store_n(flag_, 1, __ATOMIC_SEQ_CST);
+    if (!driven || poller->sleeping()) poller->Wake();
   }
 
   // From the loop's thread: writes what came as rows of kRow numbers and returns how many rows. As many as fit: there
@@ -258,8 +257,13 @@ class SignalSubscription {
 
   static constexpr size_t kRow = 7;
 
+  bool Watches(int number) const { return (watched.load() & Bit(number)) != 0; }
+  bool HasNotes() const { return __atomic_load_n(flag_, __ATOMIC_SEQ_CST) != 0; }
+
   SignalEnvironment* const environment;
+  LoopHandle* const loop;  // as long as there is a poller
   Poller* poller;
+  uint32_t pass = 0;  // of the keepers' callbacks; see SignalEnvironment
   std::atomic<uint64_t> watched{0};
   std::atomic<SignalSubscription*> next{nullptr};
   bool linked = false;
@@ -290,6 +294,8 @@ struct Keeper {
 
 struct Disposition {
   size_t keepers = 0;
+  // `chained` is libuv's handler for certain, so that keepers will be called.
+  std::atomic<bool> drives{false};
   // Ours is in, or was in when somebody else's handler was put on top of it: that one may still call ours.
   bool installed = false;
   struct sigaction found = {};  // before the first keeper
@@ -306,6 +312,9 @@ std::atomic<uint32_t> handlers{0};
 std::atomic<uint32_t> generation{0};  // the ForkGeneration that all of this belongs to
 std::atomic<SignalSubscription*> subscriptions{nullptr};
 std::array<Disposition, kMaxSignal> dispositions;
+// libuv's handler, which is the same for all signals, once it was seen being installed.
+struct sigaction libuvs = {};
+bool libuvs_known = false;
 
 // libuv's pipe holds 4096 messages, and what does not fit is lost, other signals included. While a thread does not
 // read it (it blocks in runSync, say), a storm stops here; one signal alone never fills the pipe.
@@ -318,15 +327,29 @@ bool HasRoom(const Disposition& disposition) {
   return disposition.list.load() == nullptr;
 }
 
+// libuv drops what its pipe has no room for, and then calls no keeper.
+void WakeUndriven(const Disposition& disposition, int number) {
+  for (auto* loop = subscriptions.load(); loop != nullptr; loop = loop->next.load()) {
+    if (!loop->Watches(number)) continue;
+    for (Keeper* keeper = disposition.list.load(); keeper != nullptr; keeper = keeper->next.load()) {
+      if (keeper->handle.data == loop->environment && keeper->Backlog() == 0) loop->poller->Wake();
+    }
+  }
+}
+
 void OnSignal(int number, siginfo_t* info, void* context) {
   int saved = errno;
   handlers.fetch_add(1);
-  // In a forked child the subscriptions are the parent's, and so is what would be woken.
-  if (ForkGeneration() == generation.load()) {
-    Delivery delivery(number, *info);
-    for (auto* loop = subscriptions.load(); loop != nullptr; loop = loop->next.load()) loop->Note(delivery);
-  }
   const Disposition& disposition = dispositions[number - 1];
+  // In a forked child the subscriptions are the parent's, and so is what would be woken.
+  const bool ours = ForkGeneration() == generation.load();
+  const bool driven = disposition.drives.load();
+  if (ours) {
+    Delivery delivery(number, *info);
+    for (auto* loop = subscriptions.load(); loop != nullptr; loop = loop->next.load()) {
+      if (loop->Watches(number)) loop->Note(delivery, driven);
+    }
+  }
   if (HasRoom(disposition)) {
     const struct sigaction& chained = disposition.chained;
     if (chained.sa_flags & SA_SIGINFO) {
@@ -334,6 +357,7 @@ void OnSignal(int number, siginfo_t* info, void* context) {
     } else if (chained.sa_handler != SIG_DFL && chained.sa_handler != SIG_IGN) {
       chained.sa_handler(number);
     }
+    if (ours && driven) WakeUndriven(disposition, number);
   }
   handlers.fetch_sub(1);
   errno = saved;
@@ -376,6 +400,11 @@ int Install(int number) {
     if (!lost) return 0;
   } else {
     disposition.chained = now;
+    if (!SameHandler(now, disposition.found)) {
+      libuvs = now;
+      libuvs_known = true;
+    }
+    disposition.drives.store(libuvs_known && SameHandler(now, libuvs));
   }
   StayLoaded();
   struct sigaction ours = {};
@@ -433,7 +462,7 @@ class SignalEnvironment {
     Disposition& disposition = dispositions[number - 1];
     if (keeper->users == 0) {
       if (disposition.keepers == 0 && !disposition.installed) sigaction(number, nullptr, &disposition.found);
-      error = uv_signal_start(&keeper->handle, [](uv_signal_t*, int) {}, number);
+      error = uv_signal_start(&keeper->handle, OnKeeper, number);
       if (error < 0) return error;
       uv_unref(reinterpret_cast<uv_handle_t*>(&keeper->handle));
       disposition.keepers++;
@@ -491,6 +520,9 @@ class SignalEnvironment {
     return 0;
   }
 
+  // libuv has come to a signal: turns of the loops that have notes.
+  static void OnKeeper(uv_signal_t* handle, int number);
+  SignalSubscription* NextWithNotes();
   static void OnCleanup(napi_async_cleanup_hook_handle, void* data);
 
   napi_env env_;
@@ -498,6 +530,7 @@ class SignalEnvironment {
   std::array<std::unique_ptr<Keeper>, kMaxSignal> keepers_;
   size_t open_ = 0;  // handles that libuv knows
   size_t refs_ = 0;
+  uint32_t pass_ = 0;
   bool closing_ = false;
 };
 
@@ -549,6 +582,7 @@ void CloseLocked(SignalSubscription* subscription) {
     subscription->linked = false;
   }
   WaitForHandlers();
+  if (subscription->poller != nullptr) subscription->poller->SetAttention(nullptr);
   subscription->poller = nullptr;
 }
 
@@ -558,6 +592,24 @@ SignalEnvironment::~SignalEnvironment() {
   SignalEnvironment** link = &environments;
   while (*link != nullptr && *link != this) link = &(*link)->next;
   if (*link == this) *link = next;
+}
+
+SignalSubscription* SignalEnvironment::NextWithNotes() {
+  Locked locked;
+  for (auto* one = subscriptions.load(); one != nullptr; one = one->next.load()) {
+    if (one->environment == this && one->pass != pass_ && one->HasNotes()) return one;
+  }
+  return nullptr;
+}
+
+void SignalEnvironment::OnKeeper(uv_signal_t* handle, int) {
+  auto* self = static_cast<SignalEnvironment*>(handle->data);
+  self->pass_++;
+  // Looked for anew each time: a turn may open and close loops.
+  while (SignalSubscription* one = self->NextWithNotes()) {
+    one->pass = self->pass_;
+    TurnLoop(one->loop);
+  }
 }
 
 void SignalEnvironment::OnCleanup(napi_async_cleanup_hook_handle, void* data) {
@@ -641,11 +693,12 @@ struct Opened {
 // open(loop, flag): a subscription, or a negative errno.
 napi_value OpenSubscription(napi_env env, napi_callback_info info) {
   js::Call<2> call(env, info);
-  Poller* poller = PollerOf(env, call[0]);
+  LoopHandle* loop = LoopOf(env, call[0]);
+  Poller* poller = loop == nullptr ? nullptr : PollerOf(env, call[0]);
   std::span<int32_t> flag;
   if (poller == nullptr || !Numbers(env, call[1], &flag)) return js::Int(env, -EBADF);
   auto* environment = static_cast<SignalEnvironment*>(call.data);
-  auto* opened = new Opened{{environment, poller, flag.data()}, nullptr};
+  auto* opened = new Opened{{environment, loop, poller, flag.data()}, nullptr};
   napi_create_reference(env, call[1], 1, &opened->flag);
   napi_value external = nullptr;
   napi_status status = napi_create_external(
@@ -665,6 +718,7 @@ napi_value OpenSubscription(napi_env env, napi_callback_info info) {
     delete opened;
     return js::Int(env, -ENOMEM);
   }
+  poller->SetAttention(flag.data());
   {
     Locked locked;
     environment->Ref();

@@ -514,7 +514,8 @@ export class EventLoop implements Disposable {
     this.#depth++;
     this.#dispatchBatch();
     if (this.#io.pending) this.#io.tellRefused();
-    for (const phase of this.#phases) phase.run();
+    const phases = this.#phases;
+    for (let i = 0; i < phases.length; i++) (phases[i] as Phase).run();
     this.#fireTimers();
     this.#runIdle();
     if (!this.#drainEach && this.#calls !== before) this.#drain();
@@ -547,7 +548,11 @@ export class EventLoop implements Disposable {
   }
 
   #fireTimers(): void {
-    if (this.#due.length === 0) this.#timers.takeDue(this.#due);
+    if (this.#dueCursor >= this.#due.length) {
+      this.#due.length = 0;
+      this.#dueCursor = 0;
+      this.#timers.takeDue(this.#due);
+    }
     while (this.#dueCursor < this.#due.length) {
       const watcher = this.#due[this.#dueCursor++] as TimeWatch;
       if (!watcher.active) continue;
@@ -555,16 +560,14 @@ export class EventLoop implements Disposable {
       this.invoke(watcher, watcher.callback, undefined);
       watcher.emitDestroy();
     }
-    // Emptied now and not when it is next needed, which may be never: it keeps what the callbacks hold.
-    this.#due.length = 0;
-    this.#dueCursor = 0;
   }
 
   #runIdle(): void {
-    if (this.#idleNow.length === 0) {
+    if (this.#idleCursor >= this.#idleNow.length) {
       if (this.#idle.length === 0) return;
       this.#idleNow = this.#idle;
       this.#idle = [];
+      this.#idleCursor = 0;
     }
     while (this.#idleCursor < this.#idleNow.length) {
       const watcher = this.#idleNow[this.#idleCursor++] as IdleWatch;
@@ -573,8 +576,6 @@ export class EventLoop implements Disposable {
       this.invoke(watcher, watcher.callback, undefined);
       watcher.emitDestroy();
     }
-    this.#idleNow = [];
-    this.#idleCursor = 0;
   }
 
   #drain(): void {

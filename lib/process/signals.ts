@@ -46,23 +46,26 @@ class SignalWatch extends WatcherBase {
   }
 }
 
-interface Call {
-  readonly watcher: SignalWatch;
-  readonly info: SignalInfo;
+/** A signal that somebody watches. */
+interface Watched {
+  readonly name: string;
+  /** Replaced, never changed in place. */
+  watchers: readonly SignalWatch[];
+  /** Called before them, for the loop's own purposes. */
+  internal: (() => void) | undefined;
 }
 
 export class Signals implements Phase {
   readonly #host: ProcessHost;
+  readonly #native = nativeSignals();
   #subscription: object | undefined;
   #process = 0;
   readonly #flag = new Int32Array(1);
   readonly #rows = new Int32Array(ROW * ROWS);
-  /** Arrays are replaced, never changed in place. */
-  readonly #watchers = new Map<number, readonly SignalWatch[]>();
-  /** Called before the users' watchers, for the loop's own purposes. */
-  readonly #internal = new Map<number, () => void>();
-  // What is to be called in this round. A round inside a callback goes on with it.
-  #calls: Call[] = [];
+  readonly #watched = new Map<number, Watched>();
+  // What is to be called in this round: a watcher, what it is told, the next watcher. A round inside a callback goes
+  // on with it.
+  #calls: (SignalWatch | SignalInfo)[] = [];
   #cursor = 0;
 
   constructor(host: ProcessHost) {
@@ -71,54 +74,49 @@ export class Signals implements Phase {
 
   watch(signal: SignalName | number, callback: (info: SignalInfo) => void): SignalWatch {
     const number = watchable(signal);
-    this.#host.ready();
-    this.#subscribe(number);
+    const watched = this.#watch(number);
     const watcher = new SignalWatch(this, this.#host, number, callback);
-    this.#watchers.set(number, [...(this.#watchers.get(number) ?? []), watcher]);
+    watched.watchers = [...watched.watchers, watcher];
     return watcher;
   }
 
   /** For the loop's own purposes: not counted, keeps nobody alive, and lasts as long as the loop. Must not throw. */
   watchInternally(signal: SignalName, onSignal: () => void): void {
-    const number = watchable(signal);
-    this.#host.ready();
-    this.#subscribe(number);
-    this.#internal.set(number, onSignal);
+    this.#watch(watchable(signal)).internal = onSignal;
   }
 
   unwatchInternally(signal: SignalName): void {
     const number = watchable(signal);
-    if (this.#internal.delete(number)) this.#unsubscribe(number);
+    const watched = this.#watched.get(number);
+    if (watched === undefined) return;
+    watched.internal = undefined;
+    this.#unwatchIfIdle(number, watched);
   }
 
   /** @internal */
   remove(watcher: SignalWatch): void {
-    const { number } = watcher;
-    const left = (this.#watchers.get(number) ?? []).filter((other) => other !== watcher);
-    if (left.length > 0) {
-      this.#watchers.set(number, left);
-      return;
-    }
-    this.#watchers.delete(number);
-    this.#unsubscribe(number);
+    const watched = this.#watched.get(watcher.number);
+    if (watched === undefined) return;
+    watched.watchers = watched.watchers.filter((other) => other !== watcher);
+    this.#unwatchIfIdle(watcher.number, watched);
   }
 
   // --------------------------------------------------------------------------------- as a phase
 
   get pending(): boolean {
-    return this.#flag[0] !== 0 || this.#cursor < this.#calls.length;
+    return this.#flag[0] !== 0 || this.#calls.length > 0;
   }
 
   run(): void {
     if (this.#flag[0] !== 0) this.#take();
+    if (this.#calls.length === 0) return;
     while (this.#cursor < this.#calls.length) {
-      const { watcher, info } = this.#calls[this.#cursor++] as Call;
+      const watcher = this.#calls[this.#cursor++] as SignalWatch;
+      const info = this.#calls[this.#cursor++] as SignalInfo;
       if (watcher.active) this.#host.invoke(watcher, watcher.callback, info);
     }
-    if (this.#calls.length > 0) {
-      this.#calls = [];
-      this.#cursor = 0;
-    }
+    this.#calls = [];
+    this.#cursor = 0;
   }
 
   recreated(): void {
@@ -128,63 +126,78 @@ export class Signals implements Phase {
       this.#process = nativeLoop().processId();
       this.#calls = [];
       this.#cursor = 0;
-      this.#internal.clear();
+      for (const watched of this.#watched.values()) watched.internal = undefined;
     }
-    for (const number of this.#watchers.keys()) nativeSignals().watch(this.#subscription, number);
-    for (const number of this.#internal.keys()) nativeSignals().watch(this.#subscription, number);
+    for (const [number, watched] of this.#watched) {
+      this.#native.watch(this.#subscription, number);
+      this.#unwatchIfIdle(number, watched);
+    }
   }
 
   close(): void {
-    for (const watchers of [...this.#watchers.values()]) for (const watcher of watchers) watcher.stop();
-    this.#internal.clear();
-    if (this.#subscription !== undefined) nativeSignals().close(this.#subscription);
+    for (const { watchers } of [...this.#watched.values()]) for (const watcher of watchers) watcher.stop();
+    this.#watched.clear();
+    if (this.#subscription !== undefined) this.#native.close(this.#subscription);
     this.#subscription = undefined;
   }
 
   // --------------------------------------------------------------------------------- the native half
 
-  #subscribe(number: number): void {
+  #watch(number: number): Watched {
+    this.#host.ready();
     if (this.#subscription === undefined) {
-      const opened = nativeSignals().open(this.#host.handle, this.#flag);
+      const opened = this.#native.open(this.#host.handle, this.#flag);
       if (typeof opened === 'number') throw systemError(opened, 'sigaction');
       this.#subscription = opened;
       this.#process = nativeLoop().processId();
     }
-    const errno = nativeSignals().watch(this.#subscription, number);
+    // Also when it is watched: somebody may have taken our handler out.
+    const errno = this.#native.watch(this.#subscription, number);
     if (errno < 0) throw systemError(errno, 'sigaction');
+    let watched = this.#watched.get(number);
+    if (watched === undefined) {
+      watched = { name: signalName(number), watchers: [], internal: undefined };
+      this.#watched.set(number, watched);
+    }
+    return watched;
   }
 
-  #unsubscribe(number: number): void {
-    if (this.#subscription === undefined || this.#watchers.has(number) || this.#internal.has(number)) return;
-    nativeSignals().unwatch(this.#subscription, number);
+  #unwatchIfIdle(number: number, watched: Watched): void {
+    if (watched.watchers.length > 0 || watched.internal !== undefined) return;
+    this.#watched.delete(number);
+    if (this.#subscription !== undefined) this.#native.unwatch(this.#subscription, number);
   }
 
   #take(): void {
+    const subscription = this.#subscription;
+    if (subscription === undefined) return;
     const rows = this.#rows;
+    const calls = this.#calls;
     let count: number;
     do {
-      count = this.#subscription === undefined ? 0 : nativeSignals().take(this.#subscription, rows);
+      count = this.#native.take(subscription, rows);
       for (let at = 0; at < count * ROW; at += ROW) {
-        const number = rows[at] as number;
-        this.#internal.get(number)?.();
-        const watchers = this.#watchers.get(number);
-        if (watchers === undefined) continue;
-        const info = describe(rows, at);
-        for (const watcher of watchers) this.#calls.push({ watcher, info });
+        const watched = this.#watched.get(rows[at] as number);
+        if (watched === undefined) continue;
+        watched.internal?.();
+        const { watchers } = watched;
+        if (watchers.length === 0) continue;
+        const info = describe(watched.name, rows, at);
+        for (let i = 0; i < watchers.length; i++) calls.push(watchers[i] as SignalWatch, info);
       }
     } while (count === ROWS);
   }
 }
 
-function describe(rows: Int32Array, at: number): SignalInfo {
+function describe(signal: string, rows: Int32Array, at: number): SignalInfo {
   const number = rows[at] as number;
+  const count = (rows[at + 1] as number) >>> 0;
+  const code = rows[at + 2] as number;
   const known = rows[at + 3] as number;
-  const info: SignalInfo = {
-    signal: signalName(number),
-    number,
-    count: (rows[at + 1] as number) >>> 0,
-    code: rows[at + 2] as number,
-  };
+  if (known === KNOWN_SENDER) {
+    return { signal, number, count, code, pid: rows[at + 4] as number, uid: (rows[at + 5] as number) >>> 0 };
+  }
+  const info: SignalInfo = { signal, number, count, code };
   if (known & KNOWN_SENDER) {
     info.pid = rows[at + 4] as number;
     info.uid = (rows[at + 5] as number) >>> 0;

@@ -138,12 +138,18 @@ int Poller::Wait(int64_t timeout, std::span<Event> out) {
   if (HasImmediate()) timeout = 0;
   // Real events come first, but they must not starve what is always ready.
   size_t reserved = std::min(always_ready_ + failed_.size(), out.size() / 2);
+  if (timeout != 0) sleeping_.store(true);
+  if (Attention()) timeout = 0;
   int64_t deadline = timeout > 0 ? Now() + timeout : 0;
   int count;
   while ((count = WaitKernel(timeout, out.first(out.size() - reserved))) == -EINTR) {
-    // A signal that is watched has also called Wake, so the next pass ends at once.
+    if (Attention()) {
+      count = 0;
+      break;
+    }
     if (timeout > 0) timeout = std::max<int64_t>(0, deadline - Now());
   }
+  sleeping_.store(false);
   if (count < 0 || !HasImmediate()) return count;
   return count + static_cast<int>(ReportImmediate(out.subspan(count)));
 }

@@ -11,6 +11,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -71,6 +72,11 @@ class Poller {
   // Makes a Wait that runs now, or else the next one, return. Async-signal-safe.
   virtual void Wake() = 0;
 
+  // For somebody who tells the loop something by a flag of his own (null: nobody), and spares the wake-up while
+  // nobody sleeps: he sets the flag, and calls Wake if then sleeping() is true. A Wait does not sleep while it is set.
+  void SetAttention(const int32_t* flag) { attention_ = flag; }
+  bool sleeping() const { return sleeping_.load(); }
+
   // Makes the kernel object readable (and Wait return) once, `after` nanoseconds from now; negative: never.
   // For a loop that sleeps in somebody else's poll. One alarm a poller, the last call counts.
   virtual int SetAlarm(int64_t after) = 0;
@@ -120,6 +126,7 @@ class Poller {
   std::vector<Interest> interests_;
 
  private:
+  bool Attention() const { return attention_ != nullptr && __atomic_load_n(attention_, __ATOMIC_SEQ_CST) != 0; }
   Interest* Find(uint32_t slot);
   int Enter(uint32_t slot);
   void Leave(uint32_t slot);
@@ -129,6 +136,8 @@ class Poller {
   size_t always_ready_ = 0;
   uint32_t next_always_ready_ = 0;  // where the last batch stopped: fairness when they do not all fit
   bool ghosts_ = false;
+  const int32_t* attention_ = nullptr;
+  std::atomic<bool> sleeping_{false};
   uint32_t incarnation_ = 0;
 };
 

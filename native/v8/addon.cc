@@ -50,14 +50,11 @@ int Child() {
   return 0;
 }
 
-void Wake() { WakeForegroundTasks(v8::Isolate::GetCurrent()); }
-
 void Abandon() {
   if (WorkerPool* pool = RedirectedPool()) pool->Unpause();
 }
 
-ForkHooks hooks = {ForkHooks::kMagic, sizeof(ForkHooks), Prepare, Parent, Child, Wake,
-                   Abandon,           SettleHeapPages};
+ForkHooks hooks = {ForkHooks::kMagic, sizeof(ForkHooks), Prepare, Parent, Child, Abandon, SettleHeapPages};
 
 // ---------------------------------------------------------------------------------- what JavaScript sees
 

@@ -2,7 +2,7 @@ import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readdirSync } from 'node:fs';
 import { promisify } from 'node:util';
-import { type ExitStatus, Loop } from 'forkbeard';
+import { type ExitStatus, Loop, sys } from 'forkbeard';
 import { afterEach, describe, expect, test } from 'vitest';
 import { Events, fixture, PATIENCE, processState, rounds, spinUntil, ways } from './support.ts';
 
@@ -185,21 +185,21 @@ describe('a process watcher', () => {
 
   test('comes after signals and before timers of a round', async () => {
     const loop = make();
-    const child = start();
+    // Its stdin ends when we close the other end: at once, where Node would take turns for it.
+    const [read, write] = sys.pipe();
+    sys.setNonBlocking(read, false);
+    const child = spawn('cat', { stdio: [read, 'ignore', 'inherit'] });
+    sys.close(read);
     const end = once(child, 'exit');
     const order: string[] = [];
     loop.watchTime({ after: 0 }, () => order.push('timer'));
     loop.watchProcess(child.pid as number, () => order.push('exit'));
     loop.watchSignal('USR2', () => order.push('signal'));
-    child.stdin.end();
-    // Node writes the end of the stream in a later tick; the rest is synchronous.
-    await once(child.stdin, 'close');
-    spinUntil(
-      () => processState(child.pid as number) === 'Z' || processState(child.pid as number) === undefined,
-    );
+    sys.close(write);
+    spinUntil(() => processState(child.pid as number) === 'Z');
     process.kill(process.pid, 'SIGUSR2');
-    while (order.length < 3) loop.runOnce(PATIENCE);
-    expect(order.indexOf('exit')).toBe(order.indexOf('signal') + 1);
+    loop.runOnce(PATIENCE);
+    expect(order).toEqual(['signal', 'exit', 'timer']);
     await end;
   });
 });
