@@ -4,15 +4,18 @@
  * which on Linux is built against the emulation in test/native/kqueue (`npm run build:kqueue`).
  *
  * Read by tests: FORKBEARD_TEST_BACKENDS, a comma list of the backends to run (empty: all of this build), and
- * FORKBEARD_TEST_SLOW, the factor by which this run is slower than usual (sanitizers, emulators).
+ * FORKBEARD_TEST_SLOW, the factor by which this run is slower than usual (sanitizers, emulators). FORKBEARD_TEST_REPORT
+ * names a file for the results as JSON.
  */
 import { existsSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { defineConfig, type TestProjectConfiguration } from 'vitest/config';
 
 const path = (relative: string) => fileURLToPath(new URL(relative, import.meta.url));
 const slow = Number(process.env['FORKBEARD_TEST_SLOW'] ?? 1);
 
+const report = process.env['FORKBEARD_TEST_REPORT'];
 const native = process.env['FORKBEARD_NATIVE'];
 const kqueueBuild = path('build-kqueue');
 
@@ -50,6 +53,8 @@ export default defineConfig({
     // A process for each file: a native crash costs one file, and signals, forks and descriptors stay apart.
     pool: 'forks',
     isolate: true,
+    // Most of their time goes by waiting.
+    maxWorkers: availableParallelism(),
     retry: 0,
     testTimeout: 20_000 * slow,
     hookTimeout: 20_000 * slow,
@@ -58,6 +63,7 @@ export default defineConfig({
     server: { deps: { external: [/\/dist\//] } },
     globalSetup: ['test/setup/run.ts'],
     setupFiles: ['test/setup/file.ts'],
+    reporters: report === undefined ? ['default'] : ['default', ['json', { outputFile: report }]],
     projects,
   },
 });

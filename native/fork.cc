@@ -129,6 +129,19 @@ class Handles {
     uv_walk(loop, [](uv_handle_t* handle, void* self) { static_cast<Handles*>(self)->Visit(handle); }, this);
     return error_;
   }
+  // When the loop is the child's own: the handles of named descriptors let go of them. Nothing happens on them any more,
+  // and the numbers are free for handles that the child makes.
+  void Release() {
+    for (uv_handle_t* handle : released_) {
+      if (handle->type == UV_POLL) {
+        uv_poll_stop(reinterpret_cast<uv_poll_t*>(handle));
+      } else if (handle->type == UV_UDP) {
+        Detach(handle->loop, &reinterpret_cast<uv_udp_t*>(handle)->io_watcher);
+      } else {
+        Detach(handle->loop, &reinterpret_cast<uv_stream_t*>(handle)->io_watcher);
+      }
+    }
+  }
   // Numbers that belong to handles, cut off or not.
   std::span<const int> numbers() const { return numbers_; }
   int silence_peer() const { return silence_.peer(); }
@@ -146,7 +159,10 @@ class Handles {
         // A child has no kqueue, so there is nothing to cut off. Those of our loops are about to be closed.
         if (Contains(gone_, fd)) break;
         numbers_.push_back(fd);
-        if (Contains(request_.named, fd)) return;
+        if (Contains(request_.named, fd) && fd > 2) {
+          released_.push_back(handle);
+          break;
+        }
         // A terminal is opened anew by libuv and stands for 0, 1 or 2, which stay. What the parent reads from them is
         // the parent's.
         if (handle->type == UV_TTY || fd <= 2) {
@@ -164,9 +180,7 @@ class Handles {
         uv_fs_poll_stop(reinterpret_cast<uv_fs_poll_t*>(handle));
         break;
       case UV_SIGNAL:
-        if ((request_.flags & kKeepSignals) != 0) return;
-        uv_signal_stop(reinterpret_cast<uv_signal_t*>(handle));
-        break;
+        // Stopped by JavaScript, with the listeners: Node counts on the handle to know its signal when it closes it.
       case UV_PROCESS:
       case UV_ASYNC:
         break;
@@ -175,6 +189,34 @@ class Handles {
         return;
     }
     uv_unref(handle);
+  }
+
+  // What uv__io_stop and a descriptor of -1 make of a handle: as if it had not been opened yet. libuv offers no call for
+  // it, but the fields are in its header, and their places are a part of its ABI.
+  static void Detach(uv_loop_t* loop, uv__io_t* watcher) {
+    auto fd = static_cast<unsigned>(watcher->fd);
+    if (watcher->fd >= 0 && fd < loop->nwatchers && loop->watchers[fd] == watcher) {
+      loop->watchers[fd] = nullptr;
+      loop->nfds--;
+    }
+    Unlink(&watcher->watcher_queue);
+    Unlink(&watcher->pending_queue);
+    watcher->pevents = 0;
+    watcher->events = 0;
+    watcher->fd = -1;
+  }
+  // A node of libuv's lists: next and previous. One of its own is in none.
+  template <class Node>
+  static void Unlink(Node* node) {
+    struct Links {
+      Links* next;
+      Links* previous;
+    };
+    static_assert(sizeof(Links) == sizeof(Node));
+    auto* links = reinterpret_cast<Links*>(node);
+    links->next->previous = links->previous;
+    links->previous->next = links->next;
+    links->next = links->previous = links;
   }
 
   void Cut(uv_handle_t* handle, int fd) {
@@ -204,6 +246,7 @@ class Handles {
   Fd ended_;
   std::vector<int> numbers_;
   std::vector<int> gone_;
+  std::vector<uv_handle_t*> released_;
   int error_ = 0;
 };
 
@@ -296,6 +339,7 @@ int BecomeChild(Forks* forks, const Request& request, const Fd& report) {
   Handles handles(request);
   if (int error = handles.CutOff(forks->loop); error < 0) return error;
   if (int error = uv_loop_fork(forks->loop); error < 0) return error;
+  handles.Release();
   LoopsForked(forks->env);
   SignalsForked();
   if ((request.flags & kKeepSignals) == 0) ResetDispositions();
@@ -309,6 +353,7 @@ int BecomeChild(Forks* forks, const Request& request, const Fd& report) {
     Unlisted::Close(*forks, request, keep);
   }
   uv_update_time(forks->loop);
+  forks->hooks->wake();
   return 0;
 }
 

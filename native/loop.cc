@@ -93,6 +93,9 @@ class Drive {
 class LoopHandle {
  public:
   static LoopHandle* From(napi_env env, napi_value value) {
+    // Looking for a tag on what is no object at all would throw.
+    napi_valuetype type;
+    if (napi_typeof(env, value, &type) != napi_ok || type != napi_external) return nullptr;
     bool ours = false;
     void* handle = nullptr;
     if (napi_check_object_type_tag(env, value, &kLoopTag, &ours) != napi_ok || !ours) return nullptr;

@@ -3,6 +3,7 @@
  * names promise, no symbol version beyond what Node 20's own binary needs, and no library that a minimal system lacks.
  *
  *   node scripts/check-symbols.mjs [files …]     default: all of prebuilds/linux-*
+ *   node scripts/check-symbols.mjs --release     and every system that a release is for must be there
  */
 import { execFileSync } from 'node:child_process';
 import { existsSync, readdirSync } from 'node:fs';
@@ -44,7 +45,11 @@ function newer(one, other) {
 }
 
 const prebuilds = join(root, 'prebuilds');
-const named = process.argv.slice(2).map((file) => resolve(file));
+const release = process.argv.includes('--release');
+const named = process.argv
+  .slice(2)
+  .filter((argument) => argument !== '--release')
+  .map((file) => resolve(file));
 const all = !existsSync(prebuilds)
   ? []
   : readdirSync(prebuilds)
@@ -54,6 +59,16 @@ const files = named.length > 0 ? named : all;
 if (files.length === 0) throw new Error('There is nothing to check: npm run prebuilds builds them');
 
 let failed = 0;
+if (release) {
+  const linux = Object.keys(machines).flatMap((arch) =>
+    Object.keys(libraries).map((libc) => `linux-${arch}/forkbeard.${libc}.node`),
+  );
+  for (const name of [...linux, 'darwin-arm64/forkbeard.node', 'darwin-x64/forkbeard.node']) {
+    if (existsSync(join(prebuilds, name))) continue;
+    failed += 1;
+    console.log(`prebuilds/${name}: missing`);
+  }
+}
 for (const file of files) {
   const found = problems(file);
   if (found.length > 0) failed += 1;

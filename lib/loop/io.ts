@@ -324,7 +324,11 @@ export class IoTable {
     if (mask === 0) result = native.remove(this.#handle, record.slot);
     else if (before !== 0) result = native.modify(this.#handle, record.slot, mask);
     else result = native.add(this.#handle, record.slot, record.generation, record.fd, mask);
-    if (result >= 0) record.mask = mask;
+    if (result < 0) return result;
+    record.mask = mask;
+    // The kernel takes it after all: the number names another file by now, and what it refused is no news any more.
+    if (this.#refused.length > 0)
+      this.#refused = this.#refused.filter((refusal) => refusal.record !== record);
     return result;
   }
 }

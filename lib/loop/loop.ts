@@ -548,11 +548,7 @@ export class EventLoop implements Disposable {
   }
 
   #fireTimers(): void {
-    if (this.#dueCursor >= this.#due.length) {
-      this.#due.length = 0;
-      this.#dueCursor = 0;
-      this.#timers.takeDue(this.#due);
-    }
+    if (this.#due.length === 0) this.#timers.takeDue(this.#due);
     while (this.#dueCursor < this.#due.length) {
       const watcher = this.#due[this.#dueCursor++] as TimeWatch;
       if (!watcher.active) continue;
@@ -560,14 +556,16 @@ export class EventLoop implements Disposable {
       this.invoke(watcher, watcher.callback, undefined);
       watcher.emitDestroy();
     }
+    // Emptied now and not when it is next needed, which may be never: it keeps what the callbacks hold.
+    this.#due.length = 0;
+    this.#dueCursor = 0;
   }
 
   #runIdle(): void {
-    if (this.#idleCursor >= this.#idleNow.length) {
+    if (this.#idleNow.length === 0) {
       if (this.#idle.length === 0) return;
       this.#idleNow = this.#idle;
       this.#idle = [];
-      this.#idleCursor = 0;
     }
     while (this.#idleCursor < this.#idleNow.length) {
       const watcher = this.#idleNow[this.#idleCursor++] as IdleWatch;
@@ -576,6 +574,8 @@ export class EventLoop implements Disposable {
       this.invoke(watcher, watcher.callback, undefined);
       watcher.emitDestroy();
     }
+    this.#idleNow = [];
+    this.#idleCursor = 0;
   }
 
   #drain(): void {

@@ -14,13 +14,10 @@ import { knowsNodeTimers } from './node-timers.ts';
 
 const require = createRequire(import.meta.url);
 
-/** Resources of libuv that are not requests in its pool, and are cut off with their handles in the child. */
-const NOT_IN_POOL = /^(TCP|Pipe|TLS|UDP|Write|Shutdown|HTTP|TTY|Stream|Process|QUERY|Query)/;
 const TIMERS = new Set(['Timeout', 'Immediate']);
-/** Node's names for what runs in its thread pool end so, or in …Request or …Job. */
-const REQUEST =
-  /(Req|ReqWrap|ReqCallback|ReqPromise|Request|Job|FSReq.*|Work|ZLIB|Zlib|BrotliEncoder|BrotliDecoder)$/;
-
+/** Names that `getActiveResourcesInfo` has for requests in libuv's pool, and for those that wait for the network. */
+const POOL_REQUEST = /^(FSReq|GetAddrInfo|GetNameInfo|CloseReq)/;
+const NETWORK_REQUEST = /(ConnectWrap|WriteWrap|ShutdownWrap|SendWrap)$/;
 /** A file that is being closed, as after each module that Node loads: waited for, and nothing to refuse a fork for. */
 const PASSING = 'CloseReq';
 
@@ -62,7 +59,7 @@ export function forkSafety(): ForkSafety {
   }
 
   const resources = process.getActiveResourcesInfo();
-  const requests = count(resources.filter((name) => isInPool(name) && name !== PASSING));
+  const requests = count(poolRequests(resources).filter((name) => name !== PASSING));
   if (requests.total > 0) {
     add(
       true,
@@ -81,7 +78,7 @@ export function forkSafety(): ForkSafety {
     );
   }
   const handles = count(
-    resources.filter((name) => !TIMERS.has(name) && !isInPool(name) && !/^(TTY|Signal)/.test(name)),
+    resources.filter((name) => !TIMERS.has(name) && !POOL_REQUEST.test(name) && !/^(TTY|Signal)/.test(name)),
   );
   if (handles.total > 0) {
     add(
@@ -137,7 +134,7 @@ export function enforce(safety: 'strict' | 'warn' | 'off'): void {
 
 /** Nothing is under way in libuv's pool. Cheap when there is nothing at all. */
 export function poolRests(): boolean {
-  return nativeFork().requests() === 0 || !process.getActiveResourcesInfo().some(isInPool);
+  return nativeFork().requests() === 0 || poolRequests(process.getActiveResourcesInfo()).length === 0;
 }
 
 function unsafeError(hazards: ForkHazard[]): Error {
@@ -147,8 +144,12 @@ function unsafeError(hazards: ForkHazard[]): Error {
 
 // ------------------------------------------------------------------------------------------ looking
 
-function isInPool(name: string): boolean {
-  return REQUEST.test(name) && !NOT_IN_POOL.test(name);
+/** What libuv's threads work on. Node names files and names; of crypto, zlib and addons there is only the number. */
+function poolRequests(resources: string[]): string[] {
+  const named = resources.filter((name) => POOL_REQUEST.test(name));
+  const others = resources.filter((name) => NETWORK_REQUEST.test(name)).length;
+  const nameless = Math.max(0, nativeFork().requests() - named.length - others);
+  return [...named, ...Array.from({ length: nameless }, () => 'a job of crypto, zlib or an addon')];
 }
 
 function count(names: string[]): { total: number; text: string } {
@@ -211,8 +212,12 @@ function unknownThreads(workersRunning: number): Thread[] {
   }
   const pool = Number(process.env['UV_THREADPOOL_SIZE'] ?? 4) || 4;
   const v8 = Math.max(4, availableParallelism());
-  const expected = pool + v8 + NODES_OTHERS + 2 * workersRunning;
-  if (nameless.length > expected) unknown.push(...nameless.slice(expected));
+  // Ours have no name in their first moments.
+  const expected = pool + 2 * v8 + NODES_OTHERS + 2 * workersRunning;
+  if (nameless.length > expected) {
+    // Which of them are too many is not to be known, so neither is what they do.
+    unknown.push({ name: `${nameless.length - expected} without a name`, state: 'S' });
+  }
   return unknown;
 }
 

@@ -52,8 +52,11 @@ export function nativeFork(): NativeFork {
 
 /** Makes forks possible, if they are; to be asked before each. */
 export function v8State(): V8State {
-  state ??= install();
-  return state;
+  if (state !== undefined) return state;
+  const installed = install();
+  // What could not be loaded may be next time: perhaps no descriptor was left.
+  if (v8 !== undefined) state = installed;
+  return installed;
 }
 
 /** Why `v8State` says 'unsupported'. */

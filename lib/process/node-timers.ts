@@ -67,7 +67,7 @@ function chain(first: Link | null, end: Link | null): Link[] {
 type Post = (method: string, params: object) => Record<string, unknown>;
 interface Property {
   name: string;
-  value?: { objectId?: string };
+  value?: { objectId?: string; description?: string };
 }
 
 const handOver: Record<string, unknown> = {};
@@ -115,6 +115,8 @@ function closedOver(post: Post, name: string, variable: string): unknown {
   const { result } = post('Runtime.evaluate', { expression }) as { result: { objectId?: string } };
   const scopes = properties(result.objectId, 'internalProperties').find(({ name }) => name === '[[Scopes]]');
   for (const scope of properties(scopes?.value?.objectId, 'result')) {
+    // Looking at the global object would load what Node loads lazily.
+    if (scope.value?.description === 'Global') continue;
     const found = properties(scope.value?.objectId, 'result').find(({ name }) => name === variable);
     if (found?.value?.objectId === undefined) continue;
     post('Runtime.callFunctionOn', {

@@ -50,11 +50,14 @@ int Child() {
   return 0;
 }
 
+void Wake() { WakeForegroundTasks(v8::Isolate::GetCurrent()); }
+
 void Abandon() {
   if (WorkerPool* pool = RedirectedPool()) pool->Unpause();
 }
 
-ForkHooks hooks = {ForkHooks::kMagic, sizeof(ForkHooks), Prepare, Parent, Child, Abandon, SettleHeapPages};
+ForkHooks hooks = {ForkHooks::kMagic, sizeof(ForkHooks), Prepare, Parent, Child, Wake,
+                   Abandon,           SettleHeapPages};
 
 // ---------------------------------------------------------------------------------- what JavaScript sees
 

@@ -20,6 +20,8 @@ struct ForkHooks {
   void (*parent)();
   // After a successful prepare, in the child. 0 or a negative errno: this child cannot live.
   int (*child)();
+  // In the child, when libuv's loop is its own: V8's tasks for this thread, whose wake-up stayed in the parent, are due.
+  void (*wake)();
   // After a prepare that failed and is not going to be repeated.
   void (*abandon)();
   // In the child, when it has time: its pages are left out of the forks of others again, as they are in the parent.

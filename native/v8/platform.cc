@@ -313,6 +313,18 @@ void ForgetNodeThreads() {
   node_threads = 0;
 }
 
+void WakeForegroundTasks(Isolate* isolate) {
+  // A task comes with a wake-up, and whoever is woken runs all of them.
+  class Nothing : public Task {
+    void Run() override {}
+  };
+  v8::HandleScope scope(isolate);
+  auto* environment = node::GetCurrentEnvironment(isolate->GetCurrentContext());
+  if (environment == nullptr) return;
+  v8::Platform* platform = node::GetMultiIsolatePlatform(environment);
+  platform->GetForegroundTaskRunner(isolate)->PostTask(std::make_unique<Nothing>());
+}
+
 const void* AddressInNode() { return reinterpret_cast<const void*>(&v8::V8::GetVersion); }
 
 }  // namespace forkbeard

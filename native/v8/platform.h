@@ -28,6 +28,9 @@ void ReleaseNodeThreads();
 // They do not exist in a child.
 void ForgetNodeThreads();
 
+// Has Node run what V8 has queued for the thread of this isolate.
+void WakeForegroundTasks(v8::Isolate* isolate);
+
 // Any address within the program or library that V8 is a part of.
 const void* AddressInNode();
 

@@ -49,8 +49,8 @@ export class Stage {
     this.#wake?.();
   };
 
-  /** Lets the loop work until `condition` holds; it is looked at after every round, or every note. */
-  async until(condition: () => boolean): Promise<void> {
+  /** Lets the loop (or all of `loops`) work until `condition` holds; it is looked at after every round, or every note. */
+  async until(condition: () => boolean, loops: readonly Loop[] = [this.loop]): Promise<void> {
     const deadline = performance.now() + PATIENCE;
     const late = () => new Error(`Waited in vain; so far: ${JSON.stringify(this.notes).slice(0, 500)}`);
     if (this.mode === 'blocking') {
@@ -58,7 +58,7 @@ export class Stage {
         while (!condition()) {
           const left = deadline - performance.now();
           if (left <= 0) throw late();
-          this.loop.runOnce(left);
+          for (const loop of loops) loop.runOnce(loops.length === 1 ? left : 1);
         }
       });
       return;

@@ -268,10 +268,7 @@ contract('exclusive', (test) => {
     );
     for (let count = 1; count <= 5; count++) {
       connect(stage, listener);
-      await stage.until(() => {
-        if (stage.mode === 'blocking') for (const loop of loops.slice(1)) loop.runOnce(1);
-        return notes.length >= count;
-      });
+      await stage.until(() => notes.length >= count, loops);
     }
     for (const watcher of watchers) watcher.stop();
     connect(stage, listener);

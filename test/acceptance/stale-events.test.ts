@@ -295,4 +295,22 @@ contract('descriptors closed behind the loop', (test) => {
     await stage.quiet();
     expect(notes).toEqual(['first']);
   });
+
+  test('a number that was refused and names something else by now is watched, not failed', async (stage) => {
+    const { loop, notes, note } = stage;
+    const [a] = stage.pair();
+    const old = loop.watchIo(a, { onReadReady: () => note('old'), onError: () => note('error') });
+    const other = loop.watchIo(a, { onWriteReady: () => {}, onError: () => {} });
+    stage.close(a);
+    other.stop(); // refused: EBADF, to be told in the next round
+    const [c, d] = stage.pair();
+    expect([c, d]).toContain(a);
+    const fresh = loop.watchIo(a, { onReadReady: (fd) => note(stage.read(fd)) });
+    old.stop();
+    await stage.quiet();
+    expect(notes).toEqual([]);
+    expect(fresh.active).toBe(true);
+    stage.write(c === a ? d : c, 'fresh');
+    expect(await stage.noted(1)).toEqual(['fresh']);
+  });
 });

@@ -1,0 +1,420 @@
+/**
+ * What forks promise, each held against a real second process. The cases are in fixtures/fork.mjs, run in processes of
+ * their own with their own descriptors: a child that hangs would hold on to the runner's. FORKBEARD_TEST_NODE names
+ * another Node to run them with (scripts/test-nodes.mjs does, with a native build for it).
+ */
+import { spawn } from 'node:child_process';
+import { describe, expect, test } from 'vitest';
+import { backends, fixture, PATIENCE } from './support.ts';
+
+const node = process.env['FORKBEARD_TEST_NODE'] ?? process.execPath;
+
+interface Run {
+  result: unknown;
+  stdout: string;
+  stderr: string;
+  status: number | null;
+}
+
+interface How {
+  flags?: string[];
+  through?: string[];
+  ipc?: (message: string) => void;
+}
+
+/** Runs a case in a process group of its own, which is gone afterwards, whatever became of it. */
+async function run(args: string[], { flags = [], through = [], ipc }: How = {}): Promise<Run> {
+  const command = [...through, node, ...flags, fixture('fork.mjs'), ...args];
+  const child = spawn(command[0] as string, command.slice(1), {
+    detached: true,
+    stdio: ['ignore', 'pipe', 'pipe', ...(ipc === undefined ? [] : ['ipc' as const])],
+    env: { ...process.env, NODE_OPTIONS: '' },
+  });
+  if (ipc !== undefined) child.on('message', ipc);
+  const killGroup = () => {
+    try {
+      process.kill(-(child.pid as number), 'SIGKILL');
+    } catch {
+      // All gone.
+    }
+  };
+  const limit = setTimeout(killGroup, 2 * PATIENCE);
+  let stdout = '';
+  let stderr = '';
+  child.stdout?.on('data', (chunk) => {
+    stdout += chunk;
+  });
+  child.stderr?.on('data', (chunk) => {
+    stderr += chunk;
+  });
+  const status = await new Promise<number | null>((resolve) => child.on('close', resolve));
+  clearTimeout(limit);
+  killGroup();
+  const last = stdout.trimEnd().split('\n').at(-1) ?? '';
+  return { result: last === '' ? undefined : JSON.parse(last), stdout, stderr, status };
+}
+
+async function seen<T>(...args: string[]): Promise<T> {
+  const { result, status, stderr } = await run(args);
+  expect(status, stderr).toBe(0);
+  return result as T;
+}
+
+describe('the end of a forked child', () => {
+  test('its code, its exit code, its exceptions and its signals end it as they end a Node process', async () => {
+    const { result, stderr } = await run(['ends']);
+    expect(result).toEqual({
+      number: 5,
+      promise: 6,
+      nothing: 0,
+      natural: 9,
+      thrown: 255,
+      rejected: 255,
+      unsettled: 13,
+      exit: 4,
+      laterError: 1,
+      unhandled: 1,
+      killed: 'SIGINT',
+      caught: 21,
+    });
+    for (const text of [
+      'thrown in the child',
+      'rejected in the child',
+      'thrown later',
+      'nobody cares',
+      'not settled',
+    ])
+      expect(stderr).toContain(text);
+  });
+
+  test('its exit listeners run, and those of the parent do not', async () => {
+    const { result, stdout } = await run(['exitListeners']);
+    expect(result).toEqual({ code: 0, said: 'child 0' });
+    expect(stdout).not.toContain('PARENT LISTENER');
+  });
+
+  test('what it wrote is flushed, and what the parent wrote is not written twice', async () => {
+    const { stdout, stderr } = await run(['stdio']);
+    expect(stdout).toBe('before\nchild\n{"code":0}\n');
+    expect(stderr).toBe('child error\n');
+  });
+});
+
+describe('a forked child', () => {
+  test('knows its pid, its parent and its own loop', async () => {
+    const context = await seen<Record<string, number | string | boolean>>('context');
+    expect(context['pid']).toBe(context['real']);
+    expect(context['processPid']).toBe(context['pid']);
+    expect(context['parentPid']).toBe(context['parent']);
+    expect(context['ppid']).toBe(context['parent']);
+    expect(context['current']).toBe(true);
+    expect(context['loopId']).not.toBe(context['parentLoop']);
+  });
+
+  test('runs its code in the async context of the call', async () => {
+    expect(await seen('asyncContext')).toBe('the caller');
+  });
+
+  test('has the title that was given, and else that of its parent', async () => {
+    const { titles, own } = await seen<{ titles: string[]; own: string }>('title');
+    expect(titles).toEqual(['forkbeard: a child', own]);
+    expect(own).not.toBe('forkbeard: a child');
+  });
+
+  test('reads files, hashes, compiles WebAssembly, starts programs and Workers, two generations down', async () => {
+    expect(await seen('works')).toEqual({ fs: true, crypto: 16, worker: 1, wasm: true, program: 'hi\n' });
+  });
+
+  test('forks itself, asynchronously and where it stands', async () => {
+    const { pids, sync } = await seen<{ pids: number[]; sync: number }>('generations');
+    expect(new Set(pids).size).toBe(3);
+    expect(sync).toBe(5);
+  });
+
+  test('many of them leave no zombie, no descriptor and the signal mask as it was', async () => {
+    const { codes, growth, children, mask } = await seen<Record<string, unknown>>('many');
+    expect(codes).toEqual(Array.from({ length: 25 }, (_, i) => i));
+    // The loop's own, made with its first child.
+    expect(growth).toBeLessThanOrEqual(2);
+    expect({ children, mask }).toEqual({ children: '', mask: true });
+  });
+});
+
+describe('forkSync', () => {
+  test('forks where it stands, takes synchronous code only, and leaves the rest to the parent', async () => {
+    expect(await seen('sync')).toMatchObject({
+      exitCode: 3,
+      right: true,
+      order: ['after', 'reaction'],
+      promise: 255,
+      async: { name: 'TypeError', code: 'ERR_FORKBEARD_INVALID_ARG_TYPE' },
+    });
+  });
+
+  test('works inside runSync, where fork refuses at once', async () => {
+    expect(await seen('insideRunSync')).toMatchObject({
+      refused: { code: 'ERR_FORKBEARD_IN_RUN_SYNC' },
+      exitCode: 2,
+    });
+  });
+});
+
+describe('ForkedProcess', () => {
+  test('is killed, stopped and disposed of, tells its end once, and never signals a stranger', async () => {
+    expect(await seen('handle')).toMatchObject({
+      alive: true,
+      signal: 'SIGTERM',
+      same: true,
+      gone: { code: 'ESRCH', syscall: 'kill' },
+      killed: 'SIGKILL',
+      disposed: 'SIGTERM',
+      states: ['gone', 'gone', 'gone'],
+    });
+  });
+});
+
+describe.each(backends)('a loop of the parent, on %s', (backend) => {
+  test('refuses in the child, and nothing that the child does to it reaches the parent', async () => {
+    const forked = 'ERR_FORKBEARD_LOOP_FORKED';
+    expect(await seen('loops', backend)).toMatchObject({
+      refused: [forked, forked, forked, forked, forked],
+      got: 3,
+      otherId: true,
+      parentGot: 6,
+      untouched: true,
+    });
+  });
+
+  test('becomes the child’s by postFork, each side then hearing its own', async () => {
+    expect(await seen('postFork', backend)).toEqual({ inChild: 3, otherId: true, untouched: true, got: 2 });
+  });
+
+  test('can fork from every kind of callback, and the rest of a batch is the parent’s', async () => {
+    expect(await seen('fromCallbacks', backend)).toEqual({
+      io: { from: 'io', handled: 0 },
+      time: { from: 'time', handled: 0 },
+      idle: { from: 'idle', handled: 0 },
+      signal: { from: 'signal', handled: 0 },
+      handled: 4,
+      synced: 1,
+    });
+  });
+
+  test('hears of signals that were pending at the fork, once, and the child never', async () => {
+    expect(await seen('pendingSignal', backend)).toEqual({ exitCode: 0, later: 0, here: 1, node: 1 });
+  });
+
+  test('does not hear of signals to the child', async () => {
+    expect(await seen('signalToChild', backend)).toEqual({ exitCode: 12, here: 0 });
+  });
+});
+
+describe('of the parent nothing runs in the child', () => {
+  test('three children at once each have their own watches', async () => {
+    expect(await seen('threeChildren')).toEqual([1, 2, 3]);
+  });
+
+  test('no timer, interval, immediate, tick or reaction; and the child’s own do', async () => {
+    expect(await seen('timers')).toEqual({ parents: [], own: ['immediate', 'interval', 'timeout'] });
+  });
+
+  test('but the clock of HTTP’s Date header goes on', async () => {
+    expect(await seen('httpDate')).toBe(true);
+  });
+
+  test('no server, connection, file watcher, child or signal handle', async () => {
+    expect(await seen('handles')).toEqual({ inChild: { seen: [], open: true }, parent: ['hello', 'child'] });
+  });
+
+  test('a connection that the parent closes is closed, though a child was forked while it was open', async () => {
+    expect(await seen('closesConnections')).toBe(true);
+  });
+
+  test('connections are silent, or see their end when asked to', async () => {
+    expect(await seen('parentHandles')).toEqual({ silence: 'silent', close: 'closed', parent: 'open' });
+  });
+
+  test('idle connections of http.globalAgent and of fetch are not used', async () => {
+    expect(await seen('connections')).toEqual([200, 200]);
+  });
+
+  test('no listener of process, and the exit code that was set is not the child’s', async () => {
+    expect(await seen('listeners')).toEqual({ heard: ['mine'], exitCode: null });
+  });
+
+  test('the IPC channel is not there', async () => {
+    const messages: string[] = [];
+    const { status, stderr } = await run(['ipc'], { ipc: (message) => messages.push(message) });
+    expect(status, stderr).toBe(0);
+    expect(messages.map((message) => JSON.parse(message))).toEqual([
+      {
+        seen: { send: 'undefined', connected: false, channel: false },
+        parent: true,
+        hazards: expect.arrayContaining(['IPC_CHANNEL']),
+      },
+    ]);
+  });
+
+  test('siblings are not its children', async () => {
+    expect(await seen('siblings')).toEqual({ refusal: 'ERR_FORKBEARD_LOOP_FORKED', told: 0, own: 3 });
+  });
+
+  test('no random number comes twice', async () => {
+    expect(await seen('entropy')).toEqual({ repeated: [], sane: true });
+  });
+});
+
+describe('descriptors', () => {
+  test('all plain ones stay, a list closes what it does not name, and a named one is free for the child’s handles', async () => {
+    const result = await seen<Record<string, Record<string, unknown>>>('inherit');
+    expect(result['all']).toEqual({ a: 'pipe:', b: 'pipe:', file: '/dev/zero', listening: false });
+    expect(result['listed']).toMatchObject({ a: 'pipe:', listening: false });
+    expect(result['listed']?.['b']).not.toBe('pipe:');
+    expect(result['listed']?.['file']).not.toBe('/dev/zero');
+    expect(result['named']).toMatchObject({ listening: true, answer: 'child' });
+    expect(result['none']?.['a']).not.toBe('pipe:');
+    expect(result['notOpen']).toMatchObject({ code: 'EBADF', fd: 999 });
+  });
+
+  test('a worker serves on a listening socket that its parent has closed', async () => {
+    expect(await seen('listedSockets')).toBe(true);
+  });
+});
+
+describe('signals', () => {
+  test('handlers are reset unless kept, watchers always; ignored ones stay so; a started program finds none', async () => {
+    const result = await seen<Record<string, unknown>>('signals');
+    expect(result).toMatchObject({
+      reset: 'SIGINT',
+      kept: 22,
+      watched: 'SIGUSR2',
+      watchedKept: 'SIGUSR2',
+      pipe: 1,
+      blocked: '0000000000000000',
+    });
+    expect(result['program']).toMatch(/SigBlk: 0{16} SigIgn: 0{16}/);
+  });
+});
+
+describe('V8’s pages', () => {
+  test('are left out of other forks again afterwards, in both processes', async () => {
+    const { before, after, child } = await seen<Record<string, number>>('pages');
+    expect(before).toBeGreaterThan(10);
+    expect(after).toBeGreaterThanOrEqual((before as number) * 0.8);
+    expect(child).toBeGreaterThanOrEqual((before as number) * 0.8);
+  });
+});
+
+describe('safety', () => {
+  test('names what blocks, refuses by it, warns or goes ahead', async () => {
+    const { result, status, stderr } = await run(['hazards']);
+    expect(status, stderr).toBe(0);
+    const refused = (code: string) => ({
+      codes: [code],
+      refused: { code: 'ERR_FORKBEARD_FORK_UNSAFE', hazards: [code] },
+    });
+    expect(result).toMatchObject({
+      quiet: [],
+      method: 'fork',
+      v8: 'workers-recreated',
+      worker: refused('WORKER_THREADS'),
+      requests: refused('UV_REQUESTS'),
+      inspector: refused('INSPECTOR'),
+      warn: 31,
+      warning: 'FORKBEARD_FORK_UNSAFE',
+      off: 32,
+      timers: expect.arrayContaining(['TIMERS']),
+      after: 33,
+      messages: true,
+    });
+  });
+
+  test('under --single-threaded V8 needs nothing of us but its pages', async () => {
+    const { result, status, stderr } = await run(['ends'], { flags: ['--single-threaded'] });
+    expect(status, stderr).toBe(0);
+    expect(result).toMatchObject({ number: 5, promise: 6, natural: 9, killed: 'SIGINT' });
+  });
+
+  test('a Worker cannot fork', async () => {
+    const code = 'ERR_WORKER_UNSUPPORTED_OPERATION';
+    expect(await seen('worker')).toEqual({ codes: [code, code, code], method: 'spawn' });
+  });
+
+  test('bad input is a typed error, and the parent is unharmed', async () => {
+    const type = 'ERR_FORKBEARD_INVALID_ARG_TYPE';
+    const value = 'ERR_FORKBEARD_INVALID_ARG_VALUE';
+    expect(await seen('badInput')).toEqual({
+      nothing: type,
+      noCode: type,
+      codeString: type,
+      unknown: 'ERR_FORKBEARD_UNKNOWN_OPTION',
+      inherit: type,
+      inheritText: type,
+      handles: value,
+      safety: value,
+      title: type,
+      timeout: 'ERR_FORKBEARD_OUT_OF_RANGE',
+      onExit: type,
+      call: type,
+      callOption: 'ERR_FORKBEARD_UNKNOWN_OPTION',
+      closed: 'ERR_FORKBEARD_LOOP_CLOSED',
+      stillWorks: 1,
+    });
+  });
+
+  test.skipIf(process.getuid?.() !== 0)(
+    'a fork that the kernel refuses rejects with its errno, and V8 works on',
+    async () => {
+      const { result, status, stderr } = await run(['refusedByKernel'], {
+        through: ['prlimit', '--nproc=3'],
+      });
+      expect(status, stderr).toBe(0);
+      const refused = { code: 'EAGAIN', syscall: 'fork' };
+      expect(result).toMatchObject({ refused, refusedSync: refused, wasm: true });
+    },
+  );
+
+  test('without a descriptor left it rejects with EMFILE', async () => {
+    const { result, status, stderr } = await run(['noDescriptors'], { through: ['prlimit', '--nofile=200'] });
+    expect(status, stderr).toBe(0);
+    expect(result).toMatchObject({ refused: { code: 'EMFILE' }, afterwards: 3 });
+  });
+});
+
+describe('call', () => {
+  test('hands back results, errors with all that is theirs, and how a child without an answer died', async () => {
+    expect(await seen('call')).toEqual({
+      structure: true,
+      big: true,
+      undefined: true,
+      promise: 'late',
+      error: {
+        range: true,
+        message: 'odd',
+        code: 'E_ODD',
+        extra: { a: 1 },
+        callback: 'string',
+        stack: true,
+        cause: 'inner',
+      },
+      aggregate: ['one', 'two'],
+      thrown: { not: 'an error' },
+      unclonable: 'ERR_FORKBEARD_CALL_UNCLONABLE',
+      exited: ['ERR_FORKBEARD_CALL_DIED', 5, null],
+      aborted: ['ERR_FORKBEARD_CALL_DIED', null, 'SIGABRT'],
+      killed: ['ERR_FORKBEARD_CALL_DIED', null, 'SIGKILL'],
+      never: ['ERR_FORKBEARD_CALL_DIED', 13, null],
+    });
+  });
+
+  test('timeout, abort and memory limit kill the child and say so', async () => {
+    expect(await seen('callLimits')).toEqual({
+      timeout: 'ERR_FORKBEARD_CALL_TIMEOUT',
+      aborted: ['AbortError', 'ABORT_ERR', 'enough'],
+      already: 'ABORT_ERR',
+      memory: 'ERR_FORKBEARD_CALL_MEMORY',
+      enough: 'fits',
+      pids: ['gone', 'gone', 'gone'],
+    });
+  });
+});
