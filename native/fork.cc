@@ -591,6 +591,12 @@ napi_value Requests(napi_env env, napi_callback_info info) {
   return js::Number(env, Of(call)->loop->active_reqs.count);
 }
 
+// hasWork(): whether Node's loop would go on.
+napi_value HasWork(napi_env env, napi_callback_info info) {
+  js::Call<0> call(env, info);
+  return js::Bool(env, uv_loop_alive(Of(call)->loop) != 0);
+}
+
 // end(code): out of here, past everything that would wait for threads that a child does not have.
 napi_value End(napi_env env, napi_callback_info info) {
   js::Call<1> call(env, info);
@@ -615,6 +621,7 @@ napi_value MakeForkExports(napi_env env) {
   js::SetFunction(env, exports, "abandon", Abandon, forks);
   js::SetFunction(env, exports, "report", Report, forks);
   js::SetFunction(env, exports, "requests", Requests, forks);
+  js::SetFunction(env, exports, "hasWork", HasWork, forks);
   js::SetFunction(env, exports, "end", End);
   napi_add_finalizer(
       env, exports, forks, [](napi_env, void* data, void*) { delete static_cast<Forks*>(data); }, nullptr,

@@ -19,6 +19,8 @@ const { random } = Math;
 
 const EXIT_UNSETTLED = 13;
 const EXIT_THROWN = 255;
+const UNSETTLED =
+  'Warning: the promise that the code of fork() returned is not settled, and nothing can settle it\n';
 
 /** Listeners of `process` that are Node's own. */
 const NODES_OWN: Record<string, string> = {
@@ -33,6 +35,7 @@ interface Internals {
   _exiting?: boolean;
   _fatalException: (error: unknown, fromPromise: boolean) => boolean;
   reallyExit: (code?: number) => never;
+  _tickCallback?: () => void;
   channel?: unknown;
 }
 
@@ -114,15 +117,23 @@ let ending = false;
 function takeOverTheEnd(): void {
   const emit = EventEmitter.prototype.emit;
   const fatal = internals._fatalException;
+  const { exit } = process;
   let failing = false;
+  /** Somebody wants it to end, rather than nothing being left to do. */
+  let wanted = false;
   process.exitCode = undefined as never;
   internals._exiting = false;
   ending = false;
   unsettled = false;
 
   internals.reallyExit = (code) => end(code ?? 0);
+  process.exit = (code) => {
+    wanted = true;
+    return exit.call(process, code);
+  };
   // Not the one that is there: packages put themselves before it to hear of the parent's end.
   process.emit = function (this: unknown, event: string | symbol, ...args: unknown[]): boolean {
+    if (event === 'beforeExit') return leaveUnlessBusy(args);
     if (event !== 'exit') return Reflect.apply(emit, process, [event, ...args]);
     // An uncaught exception is printed first, see below.
     if (failing || ending) return false;
@@ -142,8 +153,16 @@ function takeOverTheEnd(): void {
     failing = false;
     if (handled) return true;
     complain(`${inspect(error)}\n\nNode.js ${process.version}\n`);
+    wanted = true;
     return leave(Number(process.exitCode ?? 1));
   };
+
+  // A moment later Node would find that the parent's main module still awaits something, and complain and say 13.
+  function leaveUnlessBusy(args: unknown[]): boolean {
+    const heard: boolean = Reflect.apply(emit, process, ['beforeExit', ...args]);
+    internals._tickCallback?.();
+    return nativeFork().hasWork() ? heard : leave(0);
+  }
 
   function leave(code: number): never {
     ending = true;

@@ -184,7 +184,7 @@ interface Thread {
 
 const STATES: Record<string, string> = { R: 'running', S: 'sleeping', D: 'in a system call', T: 'stopped' };
 /** Threads of Node's and ours, where they have names; glibc's and the kernel's limit is 15 letters. */
-const KNOWN = /^(node-?|Main|V8|Delayed|SignalInspector|libuv-worker|forkbeard)/;
+const KNOWN = /^(node-?|Main|V8|Delayed|SignalInspector|Inspector|Worker|libuv-worker|forkbeard)/;
 /** Node's signal thread of the inspector, and the thread that keeps the time of V8's delayed tasks. */
 const NODES_OTHERS = 2;
 
@@ -212,6 +212,8 @@ function unknownThreads(workersRunning: number): Thread[] {
   }
   const pool = Number(process.env['UV_THREADPOOL_SIZE'] ?? 4) || 4;
   const v8 = Math.max(4, availableParallelism());
+  // Worker threads have the names that their makers gave them, and are told of already.
+  unknown.splice(0, workersRunning);
   // Ours have no name in their first moments.
   const expected = pool + 2 * v8 + NODES_OTHERS + 2 * workersRunning;
   if (nameless.length > expected) {

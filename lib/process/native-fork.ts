@@ -29,6 +29,8 @@ export interface NativeFork {
   report(): void;
   /** Requests that libuv has under way. */
   requests(): number;
+  /** Whether Node's event loop would go on. */
+  hasWork(): boolean;
   end(code: number): never;
 }
 

@@ -223,7 +223,7 @@ describe('of the parent nothing runs in the child', () => {
   });
 
   test('no server, connection, file watcher, child or signal handle', async () => {
-    expect(await seen('handles')).toEqual({ inChild: { seen: [], open: true }, parent: ['hello', 'child'] });
+    expect(await seen('handles')).toEqual({ inChild: { seen: [], open: true }, parent: ['child', 'hello'] });
   });
 
   test('a connection that the parent closes is closed, though a child was forked while it was open', async () => {
