@@ -548,17 +548,22 @@ export class EventLoop implements Disposable {
   }
 
   #fireTimers(): void {
-    if (this.#due.length === 0) this.#timers.takeDue(this.#due);
-    while (this.#dueCursor < this.#due.length) {
-      const watcher = this.#due[this.#dueCursor++] as TimeWatch;
-      if (!watcher.active) continue;
-      watcher.retire();
-      this.invoke(watcher, watcher.callback, undefined);
-      watcher.emitDestroy();
+    const moment = this.#timers.moment();
+    // A round further out that was firing when this one began goes first, and finds what else it had to fire itself.
+    let more = this.#dueCursor >= this.#due.length && this.#timers.takeDue(moment, this.#due);
+    for (;;) {
+      while (this.#dueCursor < this.#due.length) {
+        const watcher = this.#due[this.#dueCursor++] as TimeWatch;
+        if (!watcher.active) continue;
+        watcher.retire();
+        this.invoke(watcher, watcher.callback, undefined);
+        watcher.emitDestroy();
+      }
+      this.#due.length = 0;
+      this.#dueCursor = 0;
+      if (!more) return;
+      more = this.#timers.takeDue(moment, this.#due);
     }
-    // Emptied now and not when it is next needed, which may be never: it keeps what the callbacks hold.
-    this.#due.length = 0;
-    this.#dueCursor = 0;
   }
 
   #runIdle(): void {

@@ -14,6 +14,9 @@ export const now: () => number = performance.now.bind(performance);
 /** Whole milliseconds since 1970: never ahead of the true time. */
 export const wallNow: () => number = WallClock.now;
 
+/** As many timers as stay in the processor's caches between being taken out of the queue and being called. */
+const SOME = 128;
+
 abstract class QueuedWatch extends WatcherBase implements TimeWatcher {
   readonly callback: () => void;
   abstract readonly deadline: number;
@@ -106,13 +109,19 @@ export class Timers {
     return this.#wall === undefined ? Infinity : this.#wall.nextDeadline();
   }
 
-  /** Appends to `due` what is due at this moment: a timer set from now on is not among it. */
-  takeDue(due: TimeWatch[]): void {
-    if (this.#monotonic.size > 0) this.#monotonic.takeDue(now(), due as MonotonicWatch[]);
-    if (this.#wall === undefined || this.#wall.size === 0) return;
+  /** What a round measures its timers by: those set from now on are the next one's, however little they wait. */
+  moment(): number {
+    return this.#monotonic.size > 0 ? now() : -Infinity;
+  }
+
+  /** Appends some of what was due at that moment to `due`, in order. True when there may be more. */
+  takeDue(moment: number, due: TimeWatch[]): boolean {
+    if (this.#monotonic.takeDue(moment, due as MonotonicWatch[], SOME) >= SOME) return true;
+    if (this.#wall === undefined || this.#wall.size === 0) return false;
     const nodes: WallNode[] = [];
     this.#wall.takeDue(wallNow(), nodes);
     for (const { watcher } of nodes) due.push(watcher);
+    return false;
   }
 
   stopAll(): void {

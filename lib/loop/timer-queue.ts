@@ -18,7 +18,7 @@
 export interface TimerNode {
   /** Milliseconds on the queue's clock. Any number but NaN; the past and ±Infinity are fine. A change while the node is queued is not seen. */
   readonly deadline: number;
-  /** Written by the queue alone: where the node stands in it, or stood last. Declare it as `slot = 0`. */
+  /** Written by the queue alone: where the node stands in it, 0 when in none. Declare it as `slot = 0`. */
   slot: number;
 }
 
@@ -114,13 +114,14 @@ export class TimerQueue<T extends TimerNode> {
 
   /**
    * Takes everything out whose deadline is not later than `now`, appends it to `into` in the order of deadlines (and of
-   * adding, where they are equal) and returns how many there were. `now` may be earlier than at the last call.
+   * adding, where they are equal) and returns how many there were. `now` may be earlier than at the last call. With a
+   * limit it stops soon after `into` is that long: then there may be more.
    */
-  takeDue(now: number, into: T[]): number {
+  takeDue(now: number, into: T[], limit = Infinity): number {
     const before = this.#size;
     const ticks = (now - this.#origin) * TICKS_PER_MS;
-    this.#takeFrom(DUE, now, into);
-    if (ticks >= this.#tick + 1) this.#turn(ticks, now, into);
+    this.#takeFrom(DUE, now, into, limit);
+    if (ticks >= this.#tick + 1) this.#turn(ticks, now, into, limit);
     if (this.#size === 0) this.#restart(now);
     return before - this.#size;
   }
@@ -154,9 +155,10 @@ export class TimerQueue<T extends TimerNode> {
   }
 
   /** Moves the present tick on to that of `now`: hands out what lies before it and makes due what lies at it. */
-  #turn(ticks: number, now: number, into: T[]): void {
+  #turn(ticks: number, now: number, into: T[], limit: number): void {
     const target = ticks < RANGE ? ticks | 0 : RANGE - 1;
     for (;;) {
+      if (into.length >= limit) return;
       const bucket = this.#firstOnWheel();
       if (bucket === 0) break;
       const index = bucket - WHEEL;
@@ -171,13 +173,13 @@ export class TimerQueue<T extends TimerNode> {
         this.#takeAll(bucket, into);
       } else {
         this.#spread(bucket);
-        this.#takeFrom(DUE, now, into);
+        this.#takeFrom(DUE, now, into, limit);
       }
     }
     this.#tick = target;
     if (ticks < RANGE) return;
     // The wheel has run out, and is empty.
-    this.#takeFrom(FAR, now, into);
+    this.#takeFrom(FAR, now, into, limit);
     if (this.#links[FAR * LINKS + CHILD] === 0) return;
     this.#origin = now;
     this.#tick = 0;
@@ -192,8 +194,8 @@ export class TimerQueue<T extends TimerNode> {
     this.#sequence = 0;
   }
 
-  #takeFrom(bucket: number, now: number, into: T[]): void {
-    while (this.#links[bucket * LINKS + CHILD] !== 0) {
+  #takeFrom(bucket: number, now: number, into: T[], limit: number): void {
+    while (into.length < limit && this.#links[bucket * LINKS + CHILD] !== 0) {
       const slot = this.#firstOf(bucket);
       if ((this.#times[slot * TIMES] as number) > now) return;
       into.push(this.#nodes[slot] as T);
@@ -334,6 +336,7 @@ export class TimerQueue<T extends TimerNode> {
   }
 
   #release(slot: number): void {
+    (this.#nodes[slot] as T).slot = 0;
     this.#nodes[slot] = undefined;
     this.#links[slot * LINKS + NEXT] = this.#free;
     this.#free = slot;
