@@ -84,24 +84,19 @@ each other and absolute figures with nothing. A server and its client have a cor
 one. A bar is what the project demands of itself, an aim what it hopes for; a missed one says so.
 `;
 
-/** The page with this table in it, in the place of an older one of the same name. */
-function withTable(text, name, markdown) {
-  const [begin, end] = [`<!-- ${name} -->`, `<!-- end of ${name} -->`];
-  const section = `${begin}\n${markdown}\n${end}\n`;
-  const start = text.indexOf(begin);
-  if (start < 0) return `${text}\n${section}`;
-  return text.slice(0, start) + section + text.slice(text.indexOf(end) + end.length + 1);
-}
+const SECTION = /<!-- (\S+) -->\n([\s\S]*?)\n<!-- end of \1 -->/g;
 
+/** The page with these tables, each in the place of an older one of the same name; the others stay. */
 function write(tables) {
-  let text = PREFACE;
-  if (existsSync(page)) {
-    const old = readFileSync(page, 'utf8');
-    const first = old.indexOf('<!-- ');
-    if (first >= 0) text = `${PREFACE}\n${old.slice(first)}`;
-  }
-  for (const { name, markdown } of tables) text = withTable(text, name, markdown);
-  writeFileSync(page, text);
+  const sections = new Map();
+  const old = existsSync(page) ? readFileSync(page, 'utf8') : '';
+  for (const [, name, markdown] of old.matchAll(SECTION)) sections.set(name, markdown);
+  for (const { name, markdown } of tables) sections.set(name, markdown);
+  const place = ([name]) => NAMES.indexOf(name.split('-')[0]);
+  const parts = [...sections]
+    .sort((one, other) => place(one) - place(other))
+    .map(([name, markdown]) => `<!-- ${name} -->\n${markdown}\n<!-- end of ${name} -->\n`);
+  writeFileSync(page, [PREFACE, ...parts].join('\n'));
 }
 
 async function main() {

@@ -2,7 +2,7 @@
 // figures can be compared with the next one's (a core of its own, nothing kept between runs). Used by the tables.
 // It never measures anything itself.
 import { execFileSync, spawn, spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, statSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { availableParallelism, cpus, release } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -164,6 +164,12 @@ export function npmModule(name) {
   } catch (error) {
     throw new Missing(`the package cannot be installed (${String(error.stderr ?? error).trim()})`);
   }
+}
+
+/** For a table that needs so many descriptors in one process. Programs raise their soft limit to the hard one. */
+export function needsDescriptors(count) {
+  const limit = Number(/^Max open files\s+\S+\s+(\d+)/m.exec(readFileSync('/proc/self/limits', 'utf8'))?.[1]);
+  if (limit < count) throw new Missing(`it needs ${count} descriptors, and the limit is ${limit}`);
 }
 
 /** A program of the system's, by name. */

@@ -1,7 +1,7 @@
 // libevent's pipe benchmark, and how its peers are run; tables/idle.mjs runs some of them with idle descriptors beside.
 
 import { median } from '../figures.mjs';
-import { compiled, npmPackage, result, script } from '../session.mjs';
+import { compiled, needsDescriptors, npmPackage, result, script } from '../session.mjs';
 
 const PAIRS = 1000;
 const ACTIVE = 100;
@@ -33,6 +33,7 @@ export function peer({ name, command }, options) {
   return {
     name,
     prepare() {
+      needsDescriptors(2 * PAIRS + (options.idle ?? 0) + 100);
       const prepared = command();
       return () => round(prepared, options);
     },
