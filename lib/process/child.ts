@@ -190,14 +190,10 @@ export class ChildHandle implements ChildProcess {
     this.#exits.call(stop.watch, settle, this.#record.exit as ExitStatus, settle);
   }
 
-  /** To the group, or the child alone. That they have ended is as good. */
+  /** To the group, or the child alone, and to a leader that has left its group. */
   #send(signal: SignalName | number): void {
-    try {
-      if (this.#group === undefined) this.kill(signal);
-      else this.killGroup(signal);
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
-    }
+    if (this.#group !== undefined) unlessGone(() => this.killGroup(signal));
+    if (!this.#group?.hasItsLeader) unlessGone(() => this.kill(signal));
   }
 
   #killAfter(ms: number): Disposable {
@@ -226,6 +222,15 @@ export class ChildHandle implements ChildProcess {
       stop.watch.retire();
       stop.watch = new ChildWatch('FORKBEARD_STOP', heir.host);
     }
+  }
+}
+
+/** That they have ended is as good. */
+function unlessGone(send: () => void): void {
+  try {
+    send();
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
   }
 }
 

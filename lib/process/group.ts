@@ -36,6 +36,11 @@ export class OwnedGroup {
     return pidfd >= 0 && nativeChild().signalGroup(this.id, pidfd, 0) !== -EINVAL;
   }
 
+  /** False when the leader has moved to another group, as shells with job control do. To be asked while it runs. */
+  get hasItsLeader(): boolean {
+    return nativeChild().groupOf(this.id) === this.id;
+  }
+
   /** Whether all of its processes have ended. To be asked when the leader has. */
   isEmpty(): boolean {
     // One call instead of a walk through all processes, where it is conclusive.

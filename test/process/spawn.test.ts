@@ -11,6 +11,7 @@ import {
 } from 'node:fs';
 import { constants } from 'node:os';
 import { join } from 'node:path';
+import type { Readable } from 'node:stream';
 import { Worker } from 'node:worker_threads';
 import { type ExitStatus, Loop, type SpawnOptions } from 'forkbeard';
 import { describe, expect, test } from 'vitest';
@@ -24,6 +25,7 @@ import {
   text,
   thrown,
 } from './programs.ts';
+import { compile } from './support.ts';
 
 const loop = loopForEach();
 const folder = folderForEach();
@@ -116,6 +118,25 @@ describe('a program that ends', () => {
     const child = loop().spawn({ command: ['sleep', '1000'] });
     child.kill('STOP');
     expect(await child.stop()).toMatchObject({ signal: 'SIGTERM' });
+  });
+
+  test('can be stopped when it has left the group that it led', async () => {
+    const { program, remove } = compile('leaves-group');
+    const options = { command: program, group: 'new' } as const;
+    const child = loop().spawn({ ...options, stdio: { stdout: 'pipe' } });
+    try {
+      await once(child.stdout as Readable, 'data');
+      const [exit, run] = await Promise.all([
+        child.stop(),
+        loop()
+          .runProcess({ ...options, timeout: 300 })
+          .catch((error) => error),
+      ]);
+      expect(exit).toMatchObject({ signal: 'SIGTERM' });
+      expect(run).toMatchObject({ code: 'ERR_FORKBEARD_TIMEOUT', signal: 'SIGTERM', stdout: 'up\n' });
+    } finally {
+      remove();
+    }
   });
 
   test('is seen by a loop that blocks its thread', () => {
