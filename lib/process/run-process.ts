@@ -8,6 +8,7 @@ import type { EventLoop } from '../loop/loop.ts';
 import {
   abortError,
   checkBoolean,
+  checkInteger,
   checkKeys,
   checkObject,
   invalidType,
@@ -78,11 +79,15 @@ function checkOptions(options: RunProcessOptions): Settings {
     throw invalidType('options.stdin', 'a string or a Uint8Array', stdin);
   if (signal !== undefined && !(signal instanceof AbortSignal))
     throw invalidType('options.signal', 'an AbortSignal', signal);
-  if (timeout !== undefined) checkAmount(timeout, 'options.timeout');
+  if (timeout !== undefined) {
+    if (typeof timeout !== 'number') throw invalidType('options.timeout', 'a number', timeout);
+    if (!(timeout >= 0)) throw outOfRange('options.timeout', '>= 0', timeout);
+  }
   checkBoolean(failOnNonzero, 'options.failOnNonzero');
   if (encoding !== 'buffer' && !Buffer.isEncoding(encoding))
     throw invalidValue('options.encoding', "a Node encoding or 'buffer'", encoding);
-  checkAmount(maxBuffer, 'options.maxBuffer');
+  if (maxBuffer !== Number.POSITIVE_INFINITY)
+    checkInteger(maxBuffer, 'options.maxBuffer', 0, Number.MAX_SAFE_INTEGER);
   const forSpawn: Record<string, unknown> = {
     stdio: { stdin: stdin === undefined ? 'ignore' : 'pipe', stdout: 'pipe', stderr: 'pipe' },
   };
@@ -102,12 +107,6 @@ function checkOptions(options: RunProcessOptions): Settings {
     encoding,
     maxBuffer,
   };
-}
-
-/** A number of milliseconds or bytes. */
-function checkAmount(value: unknown, name: string): asserts value is number {
-  if (typeof value !== 'number') throw invalidType(name, 'a number', value);
-  if (!(value >= 0)) throw outOfRange(name, '>= 0', value);
 }
 
 // ------------------------------------------------------------------------------------------------- one run
@@ -209,12 +208,19 @@ class Run implements Dependent {
     if (this.#exit === undefined || !this.#stdout.done || !this.#stderr.done) return;
     this.#finish();
     const { encoding, failOnNonzero } = this.#settings;
-    const result: RunProcessResult = {
-      ...this.#exit,
-      stdout: this.#stdout.take(encoding),
-      stderr: this.#stderr.take(encoding),
-      outputHeld: this.#held,
-    };
+    let result: RunProcessResult;
+    try {
+      result = {
+        ...this.#exit,
+        stdout: this.#stdout.take(encoding),
+        stderr: this.#stderr.take(encoding),
+        outputHeld: this.#held,
+      };
+    } catch (error) {
+      // More than a string can hold (ERR_STRING_TOO_LONG), or than there is memory for.
+      this.#reject(Object.assign(error as Error, this.#exit));
+      return;
+    }
     let failure = this.#failure;
     if (failure === undefined && failOnNonzero && this.#exit.exitCode !== 0) {
       const { exitCode, signal, stolen } = this.#exit;

@@ -1,4 +1,5 @@
 /** runProcess: a program from its start to its end, with what it says; and each way in which that can go wrong. */
+import { constants } from 'node:buffer';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Loop, type RunProcessOptions, type RunProcessResult } from 'forkbeard';
@@ -175,6 +176,15 @@ describe('a run is rejected', () => {
       // Busy: it says everything and ends meanwhile.
     }
     expect(await promise).toMatchObject({ code: 'ERR_FORKBEARD_MAX_BUFFER', stdout: '\0'.repeat(10) });
+  });
+
+  test('when what it says is longer than a string can be', { timeout: 60_000 }, async () => {
+    const bytes = String(Math.ceil(constants.MAX_STRING_LENGTH / 2) + 1);
+    const command: [string, ...string[]] = ['head', '-c', bytes, '/dev/zero'];
+    expect(await rejection({ command, encoding: 'hex', maxBuffer: Number.POSITIVE_INFINITY })).toMatchObject({
+      code: 'ERR_STRING_TOO_LONG',
+      exitCode: 0,
+    });
   });
 
   test('not by exactly maxBuffer', async () => {
