@@ -124,6 +124,7 @@ const isNative = isMainThread && !types.isProxy(native) && Object.getPrototypeOf
 function checkEnv(env: unknown): { block: string | null; path: string } {
   if (env === undefined && isNative && process.env === native) return { block: null, path: ownPath() };
   if (env !== undefined) checkObject(env, 'options.env');
+  if (Array.isArray(env)) throw invalidType('options.env', 'an object of names and values', env);
   const variables: string[] = [];
   let path: string | undefined;
   for (const [name, value] of Object.entries(env ?? process.env)) {

@@ -175,6 +175,8 @@ export function checkFunction(value: unknown, name: string): asserts value is (.
 
 export function checkObject(value: unknown, name: string): asserts value is object {
   if (typeof value !== 'object' || value === null) throw invalidType(name, 'an object', value);
+  // What is in them are no properties: all of it would be passed over in silence.
+  if (types.isMap(value) || types.isSet(value)) throw invalidType(name, 'a plain object', value);
 }
 
 export function checkBoolean(value: unknown, name: string): asserts value is boolean {

@@ -46,6 +46,10 @@ const wrong: [what: string, options: unknown, code: string][] = [
   ['a mode that is none', { command: 'true', stdio: { stdout: { open: 'x', mode: 0o10000 } } }, RANGE],
   ['an unknown key of a file', { command: 'true', stdio: { stdout: { open: 'x', flag: 'w' } } }, UNKNOWN],
   ['an environment of strings', { command: 'true', env: 'A=b' }, TYPE],
+  ['an environment that is a list', { command: 'true', env: ['A=b'] }, TYPE],
+  ['an environment that is a Map', { command: 'true', env: new Map([['A', 'b']]) }, TYPE],
+  ['limits that are a Map', { command: 'true', rlimits: new Map([['nofile', { soft: 5 }]]) }, TYPE],
+  ['stdio that is a Map', { command: 'true', stdio: new Map([[1, 'pipe']]) }, TYPE],
   ['a variable that is no string', { command: 'true', env: { A: 1 } }, TYPE],
   ['a variable named with "="', { command: 'true', env: { 'A=B': 'c' } }, VALUE],
   ['a variable without a name', { command: 'true', env: { '': 'c' } }, VALUE],
@@ -96,6 +100,8 @@ const wrongForRun: [what: string, options: unknown, code: string][] = [
   ['failOnNonzero as a number', { command: 'true', failOnNonzero: 1 }, TYPE],
   ['an unknown encoding', { command: 'true', encoding: 'utf9' }, VALUE],
   ['a negative maxBuffer', { command: 'true', maxBuffer: -1 }, RANGE],
+  ['a fraction of a byte as maxBuffer', { command: ['echo', 'hello'], maxBuffer: 2.5 }, RANGE],
+  ['a maxBuffer of NaN', { command: 'true', maxBuffer: Number.NaN }, RANGE],
   ['what spawn refuses', { command: '' }, VALUE],
 ];
 
