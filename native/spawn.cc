@@ -185,7 +185,7 @@ int CheckRows(std::span<int32_t> rows, size_t paths, int* bad) {
     if (target <= last || kind < kCopy || kind > kSocketPair) return -EINVAL;
     if (kind == kOpenPath && (source < 0 || static_cast<size_t>(source) >= paths)) return -EINVAL;
     if (kind == kCopy && fcntl(source, F_GETFD) < 0) {
-      *bad = source;
+      *bad = target;
       return -EBADF;
     }
     last = target;

@@ -118,8 +118,18 @@ describe('a descriptor of ours', () => {
     expect(refused({ command: 'true', stdio: { stdout: 'pipe', 5: read } })).toMatchObject({
       code: 'EBADF',
       step: 'dup2',
-      fd: read,
+      fd: 5,
     });
+  });
+
+  test('and the error is that of the copy, whatever else the number becomes', async () => {
+    await loop().later();
+    const [read, write] = sys.pipe();
+    sys.close(write);
+    sys.close(read);
+    const error = refused({ command: 'true', stdio: { [read]: { open: '/dev/null' }, 900: read } });
+    expect(error).toMatchObject({ code: 'EBADF', step: 'dup2', fd: 900 });
+    expect(error).not.toHaveProperty('path');
   });
 
   test.runIf(linux)(
