@@ -1,4 +1,4 @@
-// The epoll backend (Linux). One set, one wake-up, and up to two timerfds for the alarms of integrated mode.
+// The epoll backend (Linux). One set, one wake-up, and one or two timerfds for the alarms of integrated mode.
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -64,6 +64,7 @@ class EpollPoller final : public Poller {
  public:
   int Open() {
     int error = wakeup_.Open();
+    if (error == 0) error = OpenTimer(CLOCK_MONOTONIC, &alarm_);
     return error < 0 ? error : RecreateSet();
   }
 
@@ -71,11 +72,6 @@ class EpollPoller final : public Poller {
   void Wake() override { wakeup_.Signal(); }
 
   int SetAlarm(int64_t after) override {
-    if (!alarm_) {
-      if (after < 0) return 0;
-      int error = OpenTimer(CLOCK_MONOTONIC, kOwnAlarm, &alarm_);
-      if (error < 0) return error;
-    }
     itimerspec when = {};
     // A zero would disarm it.
     if (after >= 0) when.it_value = ToTimespec(std::max<int64_t>(after, 1));
@@ -85,8 +81,11 @@ class EpollPoller final : public Poller {
   int SetWallAlarm(int64_t at) override {
     if (!wall_alarm_) {
       if (at < 0) return 0;
-      int error = OpenTimer(CLOCK_REALTIME, kOwnWallAlarm, &wall_alarm_);
+      Fd fresh;
+      int error = OpenTimer(CLOCK_REALTIME, &fresh);
+      if (error == 0) error = AddOwn(fresh.get(), kOwnWallAlarm, EPOLLET);
       if (error < 0) return error;
+      wall_alarm_ = std::move(fresh);
     }
     itimerspec when = {};
     if (at >= 0) when.it_value = ToTimespec(std::max<int64_t>(at, 1));
@@ -151,8 +150,9 @@ class EpollPoller final : public Poller {
       int error = wakeup_.Reopen();
       if (error < 0) return error;
       // An armed timerfd would be armed and disarmed by two processes; the loop arms it anew.
-      alarm_.Reset();
       wall_alarm_.Reset();
+      error = OpenTimer(CLOCK_MONOTONIC, &alarm_);
+      if (error < 0) return error;
     }
     return RecreateSet();
   }
@@ -173,17 +173,16 @@ class EpollPoller final : public Poller {
     if (!fresh) return -errno;
     set_ = std::move(fresh);
     int error = AddOwn(wakeup_.fd(), kOwnWakeup, 0);
-    if (error == 0 && alarm_) error = AddOwn(alarm_.get(), kOwnAlarm, EPOLLET);
+    if (error == 0) error = AddOwn(alarm_.get(), kOwnAlarm, EPOLLET);
     if (error == 0 && wall_alarm_) error = AddOwn(wall_alarm_.get(), kOwnWallAlarm, EPOLLET);
     return error;
   }
 
-  int OpenTimer(int clock, Own own, Fd* timer) {
+  static int OpenTimer(int clock, Fd* timer) {
     Fd fresh(timerfd_create(clock, TFD_CLOEXEC | TFD_NONBLOCK));
     if (!fresh) return -errno;
-    int error = AddOwn(fresh.get(), own, EPOLLET);
-    if (error == 0) *timer = std::move(fresh);
-    return error;
+    *timer = std::move(fresh);
+    return 0;
   }
 
   int AddOwn(int fd, Own own, uint32_t flags) {
@@ -222,8 +221,9 @@ class EpollPoller final : public Poller {
 
   Fd set_;
   Wakeup wakeup_;
+  // There from the start: when a timer is set it is too late to learn that no descriptor is free.
   Fd alarm_;
-  Fd wall_alarm_;
+  Fd wall_alarm_;  // without it the loop looks at the clock every second
   std::vector<epoll_event> kernel_events_;
   bool has_pwait2_ = !PretendMissing("epoll_pwait2");
 };

@@ -133,7 +133,8 @@ int Poller::Wait(int64_t timeout, std::span<Event> out) {
   if (out.empty()) return -EINVAL;
   if (ghosts_) {
     int error = Recreate(false);
-    if (error < 0) return error;
+    // Where no descriptor is free the old set stays: ghosts cost time, and everybody else goes on.
+    if (error < 0 && error != -EMFILE && error != -ENFILE) return error;
   }
   if (HasImmediate()) timeout = 0;
   // Real events come first, but they must not starve what is always ready.
