@@ -709,16 +709,17 @@ function chooseBackend(asked: BackendName | undefined): BackendName {
     }
     return asked;
   }
-  for (const name of (process.env['FORKBEARD_LOOP'] ?? '').split(',')) {
-    const wanted = name.trim();
-    if (usable.includes(wanted as BackendName)) return wanted as BackendName;
-    if (wanted !== '') {
-      process.emitWarning(`FORKBEARD_LOOP names '${wanted}', which is not available here`, {
-        code: 'FORKBEARD_BACKEND_UNAVAILABLE',
-      });
-    }
+  const names = (process.env['FORKBEARD_LOOP'] ?? '').split(',').map((name) => name.trim());
+  const found = names.find((name) => usable.includes(name as BackendName));
+  for (const name of names) {
+    if (name === found) break;
+    // One list may serve several platforms: what only another one has is passed over in silence.
+    if (name === '' || (found !== undefined && BACKENDS.includes(name))) continue;
+    process.emitWarning(`FORKBEARD_LOOP names '${name}', which is not available here`, {
+      code: 'FORKBEARD_BACKEND_UNAVAILABLE',
+    });
   }
-  return usable[0] as BackendName;
+  return (found ?? usable[0]) as BackendName;
 }
 
 function makeId(): string {
