@@ -117,20 +117,13 @@ let ending = false;
 function takeOverTheEnd(): void {
   const emit = EventEmitter.prototype.emit;
   const fatal = internals._fatalException;
-  const { exit } = process;
   let failing = false;
-  /** Somebody wants it to end, rather than nothing being left to do. */
-  let wanted = false;
   process.exitCode = undefined as never;
   internals._exiting = false;
   ending = false;
   unsettled = false;
 
   internals.reallyExit = (code) => end(code ?? 0);
-  process.exit = (code) => {
-    wanted = true;
-    return exit.call(process, code);
-  };
   // Not the one that is there: packages put themselves before it to hear of the parent's end.
   process.emit = function (this: unknown, event: string | symbol, ...args: unknown[]): boolean {
     if (event === 'beforeExit') return leaveUnlessBusy(args);
@@ -153,7 +146,6 @@ function takeOverTheEnd(): void {
     failing = false;
     if (handled) return true;
     complain(`${inspect(error)}\n\nNode.js ${process.version}\n`);
-    wanted = true;
     return leave(Number(process.exitCode ?? 1));
   };
 
@@ -161,18 +153,15 @@ function takeOverTheEnd(): void {
   function leaveUnlessBusy(args: unknown[]): boolean {
     const heard: boolean = Reflect.apply(emit, process, ['beforeExit', ...args]);
     internals._tickCallback?.();
-    return nativeFork().hasWork() ? heard : leave(0);
+    if (nativeFork().hasWork()) return heard;
+    if (!unsettled || process.exitCode !== undefined) return leave(0);
+    complain(UNSETTLED);
+    return leave(EXIT_UNSETTLED);
   }
 
   function leave(code: number): never {
     ending = true;
     internals._exiting = true;
-    if (unsettled && code === 0 && process.exitCode === undefined) {
-      code = EXIT_UNSETTLED;
-      complain(
-        'Warning: the promise that the code of fork() returned is not settled, and nothing can settle it\n',
-      );
-    }
     process.exitCode ??= code;
     try {
       Reflect.apply(emit, process, ['exit', process.exitCode]);
