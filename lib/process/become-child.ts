@@ -3,7 +3,6 @@
  * parent's program set up for the parent and that would run, answer or repeat itself in the child. Native code
  * (`native/fork.cc`) has seen to threads, the event loop, handles and signals by then. Called once in each child.
  */
-import { randomBytes, randomInt, randomUUID } from 'node:crypto';
 import { EventEmitter } from 'node:events';
 import { writeSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -11,11 +10,11 @@ import { constants } from 'node:os';
 import { inspect } from 'node:util';
 import { takeCoverage } from 'node:v8';
 import { nativeLoop } from '../loop/native-loop.ts';
-import { nativeFork, reseed } from './native-fork.ts';
+import { renewEntropy } from './entropy.ts';
+import { nativeFork } from './native-fork.ts';
 import { silenceNodeTimers } from './node-timers.ts';
 
 const require = createRequire(import.meta.url);
-const { random } = Math;
 
 const EXIT_UNSETTLED = 13;
 const EXIT_THROWN = 255;
@@ -203,6 +202,7 @@ function forgetListeners(keepSignals: boolean): void {
       process.removeListener(event, listener as never);
     }
   }
+  if (!process.hasUncaughtExceptionCaptureCallback()) return;
   try {
     process.setUncaughtExceptionCaptureCallback(null);
   } catch {
@@ -255,34 +255,4 @@ function forgetConnections(): void {
 function isLoaded(name: string): boolean {
   const { moduleLoadList } = process as unknown as { moduleLoadList: string[] };
   return moduleLoadList.includes(`NativeModule ${name}`);
-}
-
-// ----------------------------------------------------------------------------------------- randomness
-
-/** Node keeps random bytes in store for these two (internal/crypto/random.js); OpenSSL itself notices a fork. */
-const STORED_UUIDS = 128;
-const STORED_INTEGERS = 1024;
-
-function renewEntropy(): void {
-  for (let i = 0; i < STORED_UUIDS; i++) randomUUID();
-  for (let i = 0; i < STORED_INTEGERS; i++) randomInt(2);
-  const seed = randomBytes(16);
-  if (!reseed(random, seed)) Math.random = generator(seed);
-}
-
-/** Chris Doty-Humphrey's sfc32, for a V8 whose own state cannot be reached. */
-function generator(seed: Uint8Array): () => number {
-  const state = new DataView(seed.buffer, seed.byteOffset);
-  let [a, b, c, counter] = [0, 4, 8, 12].map((at) => state.getInt32(at)) as [number, number, number, number];
-  const next = () => {
-    const sum = (a + b + counter) | 0;
-    counter = (counter + 1) | 0;
-    a = b ^ (b >>> 9);
-    b = (c + (c << 3)) | 0;
-    c = ((c << 21) | (c >>> 11)) + sum;
-    return sum >>> 0;
-  };
-  return function random() {
-    return ((next() >>> 5) * 2 ** 26 + (next() >>> 6)) / 2 ** 53;
-  };
 }

@@ -9,6 +9,7 @@ import { availableParallelism } from 'node:os';
 import { isMainThread } from 'node:worker_threads';
 import { stateError } from '../sys/errors.ts';
 import type { ForkHazard, ForkSafety } from './contract.ts';
+import { knowEntropyStores } from './entropy.ts';
 import { nativeFork, v8State, whyUnsupported } from './native-fork.ts';
 import { knowsNodeTimers } from './node-timers.ts';
 
@@ -121,6 +122,7 @@ export function enforce(safety: 'strict' | 'warn' | 'off'): void {
   const state = v8State();
   // To be found now, while there is time.
   knowsNodeTimers();
+  knowEntropyStores();
   if (state === 'unsupported') {
     throw unsafeError(forkSafety().hazards.filter(({ blocking }) => blocking));
   }
