@@ -99,6 +99,18 @@ export class PipeStream extends Duplex implements Dependent {
     callback(error);
   }
 
+  /**
+   * The child has ended. What it left in a pipe that nobody reads yet, no more than a pipe holds, is taken now, so that
+   * the descriptor can go though nobody ever reads. It waits in the stream for whoever comes later.
+   */
+  childEnded(): void {
+    if (this.#kind !== 'readable' || this.readableFlowing !== null || this.listenerCount('readable') > 0)
+      return;
+    while (this.fd >= 0 && this.#receive()) {
+      // Until its end, or until it is empty because somebody else still holds the other side.
+    }
+  }
+
   /** Nobody will read or write for it again. */
   loopClosed(): void {
     this.destroy();
@@ -115,21 +127,32 @@ export class PipeStream extends Duplex implements Dependent {
     }
   }
 
-  #receive(): void {
+  /** True when something came. */
+  #receive(): boolean {
     this.#buffer ??= Buffer.allocUnsafeSlow(CHUNK);
     const count = sys.read(this.fd, this.#buffer);
-    if (count === -sys.EAGAIN) return;
+    if (count === -sys.EAGAIN) return false;
     if (count <= 0) {
       this.#stopReading();
       this.#buffer = undefined;
-      if (count === 0) this.push(null);
-      else this.destroy(systemError(count, 'read', { fd: this.fd }));
-      return;
+      if (count < 0) this.destroy(systemError(count, 'read', { fd: this.fd }));
+      else this.#readEverything();
+      return false;
     }
     let chunk = this.#buffer.subarray(0, count);
     if (count < WORTH_KEEPING) chunk = Buffer.from(chunk);
     else this.#buffer = undefined;
     if (!this.push(chunk)) this.#stopReading();
+    return true;
+  }
+
+  #readEverything(): void {
+    // The stream ends when what it holds has been read, if ever; a pipe's descriptor has done its work.
+    if (this.#kind === 'readable') {
+      this.#end.close();
+      this.#programs.remove(this);
+    }
+    this.push(null);
   }
 
   #stopReading(): void {

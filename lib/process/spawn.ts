@@ -71,6 +71,7 @@ export class SpawnedProgram extends ChildHandle implements SpawnedProcess {
   constructor(programs: Programs, request: SpawnRequest) {
     const { pid, pidfd, ends } = launch(request);
     const { leadsGroup, onExit, rows } = request;
+    const streams: (PipeStream | null)[] = [null, null, null];
     super(programs.exits, {
       pid,
       pidfd,
@@ -78,10 +79,10 @@ export class SpawnedProgram extends ChildHandle implements SpawnedProcess {
       onExit: (exit) => {
         // What was not written yet never will be read; as with Node's own children this is no error.
         this.stdin?.destroy();
+        for (const stream of streams) stream?.childEnded();
         onExit?.(exit);
       },
     });
-    const streams: (PipeStream | null)[] = [null, null, null];
     for (let at = 0; at < rows.length; at += ROW) {
       const fd = rows[at] as number;
       const end = ends.get(fd);

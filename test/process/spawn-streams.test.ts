@@ -238,3 +238,19 @@ describe('what they leave', () => {
     expect(exitCode).toBe(0);
   });
 });
+
+test('streams that nobody reads let go of their descriptors with the child, and keep what it said', async () => {
+  const before = openDescriptors();
+  const children = Array.from({ length: 20 }, (_, index) =>
+    loop().spawn({
+      command: ['sh', '-c', `echo ${index}; echo ${index} >&2`],
+      stdio: { stdout: 'pipe', stderr: 'pipe' },
+    }),
+  );
+  await Promise.all(children.map(({ exited }) => exited));
+  expect(openDescriptors()).toEqual(before);
+  for (const [index, child] of children.entries()) {
+    expect(await text(child.stdout as Readable)).toBe(`${index}\n`);
+    expect(await text(child.stderr as Readable)).toBe(`${index}\n`);
+  }
+});
