@@ -100,7 +100,13 @@
           ],
           # Headers of Node's and V8's, by whose warnings we are not judged.
           'cflags_cc!': ['-std=c++20'],
-          'cflags_cc': ['-std=gnu++20', '-Wno-deprecated-declarations', '-Wno-cast-function-type'],
+          'cflags_cc': [
+            '-std=gnu++20',
+            '-fno-exceptions',
+            '-fno-rtti',
+            '-Wno-deprecated-declarations',
+            '-Wno-cast-function-type',
+          ],
         },
       ],
     }],

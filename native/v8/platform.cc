@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <utility>
@@ -232,7 +233,7 @@ bool Install(Isolate* isolate) {
   node_threads = threads;
   hold = MakeHold();
 
-  void** copy = new void*[slots + kPrefix];
+  auto** copy = static_cast<void**>(calloc(slots + kPrefix, sizeof(void*)));
   std::copy(table - kPrefix, table + slots, copy);
   void** patched = copy + kPrefix;
   auto exchange = [&](size_t slot, auto* function) { patched[slot] = reinterpret_cast<void*>(function); };
@@ -322,7 +323,14 @@ void WakeForegroundTasks(Isolate* isolate) {
   auto* environment = node::GetCurrentEnvironment(isolate->GetCurrentContext());
   if (environment == nullptr) return;
   v8::Platform* platform = node::GetMultiIsolatePlatform(environment);
-  platform->GetForegroundTaskRunner(isolate)->PostTask(std::make_unique<Nothing>());
+  // Never let go of: this may have been compiled with another standard library than Node, whose shared pointers are laid
+  // out the same and counted otherwise. It is one reference in the life of a child.
+  union Kept {
+    Kept(v8::Platform* platform, Isolate* isolate) : runner(platform->GetForegroundTaskRunner(isolate)) {}
+    ~Kept() {}
+    std::shared_ptr<v8::TaskRunner> runner;
+  } kept(platform, isolate);
+  kept.runner->PostTask(std::make_unique<Nothing>());
 }
 
 const void* AddressInNode() { return reinterpret_cast<const void*>(&v8::V8::GetVersion); }
