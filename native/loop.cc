@@ -46,6 +46,7 @@ class Drive {
   // Watches the poller's kernel object, which may be another one than before.
   int Watch(Poller* poller);
   void Unwatch();
+  bool watches() const { return poll_ != nullptr || relay_ != nullptr; }
   void SetRef(bool ref);
   void SetSpin(bool spin);
   // Closes the handles; the object deletes itself when libuv is through with them.
@@ -133,42 +134,42 @@ class LoopHandle {
   void Forked() {
     if (forked_) return;
     forked_ = true;
-    if (drive_ != nullptr) {
-      poller_->StopRelay();
-      drive_->Unwatch();
-      drive_->SetSpin(false);
-      drive_->SetRef(false);
-    }
-    SetHold(false);
+    // First: what libuv then takes out of a set that may still be the parent's is a number that names nothing here.
+    poller_->Forked();
+    if (drive_ != nullptr) drive_->Unwatch();
+    Rest();
   }
   int Recreate() {
-    if (poller_ == nullptr) return -EBADF;
-    uint32_t generation = ForkGeneration();
-    int error = poller_->Recreate(generation != generation_);
+    int error = poller_->Recreate();
     if (error < 0) return error;
-    generation_ = generation;
+    generation_ = ForkGeneration();
     forked_ = false;
+    Rest();
     if (drive_ == nullptr) return 0;
+    error = Rewatch();
     UpdateSpin();
-    return Rewatch();
+    return error;
   }
 
   int Wait(int64_t timeout) {
     int count = poller_->Wait(timeout, batch_);
     if (drive_ != nullptr) {
-      UpdateSpin();
       if (poller_->incarnation() != watched_) Rewatch();
+      UpdateSpin();
     }
     return count;
   }
 
   int StartDrive(napi_value turn) {
     if (drive_ != nullptr) return 0;
-    napi_value name, resource;
-    napi_create_string_utf8(env_, "FORKBEARD_LOOP", NAPI_AUTO_LENGTH, &name);
-    napi_create_object(env_, &resource);
-    if (napi_async_init(env_, resource, name, &async_context_) != napi_ok) return -ENOMEM;
-    napi_create_reference(env_, turn, 0, &turn_ref_);
+    // They are there already when the kernel refused the first time.
+    if (async_context_ == nullptr) {
+      napi_value name, resource;
+      napi_create_string_utf8(env_, "FORKBEARD_LOOP", NAPI_AUTO_LENGTH, &name);
+      napi_create_object(env_, &resource);
+      if (napi_async_init(env_, resource, name, &async_context_) != napi_ok) return -ENOMEM;
+      napi_create_reference(env_, turn, 0, &turn_ref_);
+    }
     drive_ = new Drive(this, [](LoopHandle* self) { self->Turn(); });
     watched_ = poller_->incarnation();
     int error = drive_->Start(env_, poller_.get());
@@ -201,12 +202,14 @@ class LoopHandle {
   }
   void UpdateSpin() {
     if (drive_ != nullptr && poller_ != nullptr) {
-      drive_->SetSpin(!forked_ && (pending_ || poller_->HasImmediate()));
+      // Unwatched: libuv refused the poller's new object, and the next turn tries again.
+      drive_->SetSpin(!forked_ && (pending_ || poller_->HasImmediate() || !drive_->watches()));
     }
   }
 
   void Close() {
-    if (poller_ != nullptr) poller_->StopRelay();
+    if (Usable() == -EBADF) return;
+    poller_->StopRelay();
     if (drive_ != nullptr) {
       drive_->Close();
       drive_ = nullptr;
@@ -246,10 +249,21 @@ class LoopHandle {
 
  private:
   int Rewatch() {
-    watched_ = poller_->incarnation();
     poller_->StopRelay();
     drive_->Unwatch();
-    return drive_->Watch(poller_.get());
+    int error = drive_->Watch(poller_.get());
+    if (error == 0) watched_ = poller_->incarnation();
+    return error;
+  }
+
+  // Node's loop and the garbage collector forget what they were told; JavaScript, which forgets it too, tells them anew.
+  void Rest() {
+    pending_ = false;
+    if (drive_ != nullptr) {
+      drive_->SetSpin(false);
+      drive_->SetRef(false);
+    }
+    SetHold(false);
   }
 
   void DestroyContext() {
@@ -384,20 +398,18 @@ void Drive::Close() {
 namespace {
 
 // The function behind every export: takes the handle off the first argument, and is not reached by a closed loop or,
-// unless `in_child`, in a forked child.
+// unless `in_child`, by one that is the parent's.
 template <size_t N, int (*function)(LoopHandle*, js::Call<N>&), bool in_child = false>
 napi_value Method(napi_env env, napi_callback_info info) {
   js::Call<N> call(env, info);
   LoopHandle* handle = LoopHandle::From(env, call[0]);
   if (handle == nullptr || handle->closed()) return js::Int(env, -EBADF);
-  if constexpr (!in_child) {
-    int error = handle->Usable();
-    if (error < 0) return js::Int(env, error);
-  }
+  int error = handle->Usable();
+  if (error < 0 && !in_child) return js::Int(env, error);
   return js::Int(env, function(handle, call));
 }
 
-int Fd(LoopHandle* handle, js::Call<1>&) { return handle->poller()->fd(); }
+int PublicFd(LoopHandle* handle, js::Call<1>&) { return handle->poller()->PublicFd(); }
 
 int SetBatch(LoopHandle* handle, js::Call<2>& call) {
   napi_typedarray_type type;
@@ -569,11 +581,12 @@ napi_value MakeLoopExports(napi_env env) {
   js::SetFunction(env, exports, "forkWord", ForkWordArray);
   js::SetFunction(env, exports, "processId",
                   [](napi_env e, napi_callback_info) { return js::Int(e, static_cast<int32_t>(getpid())); });
-  js::SetFunction(env, exports, "fd", Method<1, Fd, true>);
+  js::SetFunction(env, exports, "fd", Method<1, PublicFd, true>);
   js::SetFunction(env, exports, "setBatch", Method<2, SetBatch, true>);
   js::SetFunction(env, exports, "add", Method<5, Add>);
-  js::SetFunction(env, exports, "modify", Method<3, Modify>);
-  js::SetFunction(env, exports, "remove", Method<2, Remove>);
+  // Watchers may be stopped in a child, before the loop is re-created without them.
+  js::SetFunction(env, exports, "modify", Method<3, Modify, true>);
+  js::SetFunction(env, exports, "remove", Method<2, Remove, true>);
   js::SetFunction(env, exports, "wait", Method<2, Wait>);
   js::SetFunction(env, exports, "wake", Method<1, Wake>);
   js::SetFunction(env, exports, "setAlarm", Method<2, SetAlarm>);

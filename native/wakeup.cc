@@ -59,6 +59,12 @@ int Wakeup::Reopen() {
   return error;
 }
 
+int Wakeup::Renew() {
+  read_.Release();
+  write_.Release();
+  return Open();
+}
+
 void Wakeup::Signal() const {
   int saved = errno;
   uint64_t one = 1;
@@ -68,11 +74,13 @@ void Wakeup::Signal() const {
   errno = saved;
 }
 
-void Wakeup::Drain() const {
+bool Wakeup::Drain() const {
   uint64_t buffer[16];
-  while (::read(read_.get(), buffer, write_ ? sizeof buffer : sizeof buffer[0]) ==
-         static_cast<ssize_t>(sizeof buffer)) {
-  }
+  ssize_t count;
+  do {
+    count = ::read(read_.get(), buffer, write_ ? sizeof buffer : sizeof buffer[0]);
+  } while (count == static_cast<ssize_t>(sizeof buffer));
+  return count > 0 || (count < 0 && errno == EAGAIN);
 }
 
 }  // namespace forkbeard

@@ -14,11 +14,15 @@ class Wakeup {
   // old object belongs to the parent as well after a fork.
   int Reopen();
 
+  // The same under other numbers: the present ones are not ours any more.
+  int Renew();
+
   // Readable after Signal.
   int fd() const { return read_.get(); }
   // Async-signal-safe, keeps errno.
   void Signal() const;
-  void Drain() const;
+  // False when there is no wake-up behind the number: somebody closed it behind our back, and it would be ready for ever.
+  bool Drain() const;
 
  private:
   Fd read_;

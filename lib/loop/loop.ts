@@ -73,6 +73,11 @@ const LARGEST_BATCH = 1 << 16;
 const WALL_RECHECK = 1000;
 /** A Worker that is terminated is not told by the kernel: it must come back to JavaScript to notice, ms. */
 const LONGEST_SLEEP = isMainThread ? Infinity : 100;
+/**
+ * Where the stack ends in the middle of an async context, Node ends the process. A handler that starts a round which calls
+ * it again gets there after 700 rounds, with the stack that V8 has by default.
+ */
+const MOST_ROUNDS_DEEP = 250;
 const ESTALE = -constants.errno.ESTALE;
 
 /**
@@ -82,6 +87,8 @@ const ESTALE = -constants.errno.ESTALE;
 const drainTicks = (process as unknown as { _tickCallback?: () => void })._tickCallback;
 
 let loopsMade = 0;
+/** Rounds in progress in this thread, of whichever loop, one inside the other. */
+let roundsDeep = 0;
 /** `runSync` calls that this thread is inside of. */
 let blockingRuns = 0;
 let available: readonly BackendName[] | undefined;
@@ -313,9 +320,13 @@ export class EventLoop implements Disposable {
     }) as Promise<T>;
   }
 
-  /** The same, blocking this thread in the backend; Node's own handles rest meanwhile. Nests. */
+  /**
+   * The same, blocking this thread in the backend; Node's own handles rest meanwhile. Nests, some hundred times
+   * (ERR_FORKBEARD_NESTED_TOO_DEEP).
+   */
   runSync<T = void>(): T {
     this.ready();
+    checkDepth();
     const run: Run = { ended: false, result: undefined };
     this.#runs.push(run);
     blockingRuns++;
@@ -338,6 +349,7 @@ export class EventLoop implements Disposable {
     checkMillis(timeout, 'timeout');
     if (timeout < 0) throw outOfRange('timeout', '>= 0', timeout);
     this.ready();
+    checkDepth();
     const deadline = now() + timeout;
     for (let left = timeout; ; left = Math.max(0, deadline - now())) {
       this.#fetch(left);
@@ -364,6 +376,8 @@ export class EventLoop implements Disposable {
     const errno = nativeLoop().recreate(this.#handle);
     if (errno < 0) throw systemError(errno, CREATE_CALLS[this.backend]);
     this.#id = makeId();
+    // Events that the parent fetched are the parent's; what is still so, the new kernel objects will say.
+    if (forkGeneration() !== this.#generation) this.#cursor = this.#count;
     this.#generation = forkGeneration();
     this.#isHeld = false;
     this.#isRef = false;
@@ -510,24 +524,32 @@ export class EventLoop implements Disposable {
   #round(): number {
     const outerErrors = this.#errors;
     const before = this.#calls;
-    this.#errors = [];
+    const errors: unknown[] = [];
+    this.#errors = errors;
     this.#depth++;
-    this.#dispatchBatch();
-    if (this.#io.pending) this.#io.tellRefused();
-    const phases = this.#phases;
-    for (let i = 0; i < phases.length; i++) (phases[i] as Phase).run();
-    this.#fireTimers();
-    this.#runIdle();
-    if (!this.#drainEach && this.#calls !== before) this.#drain();
-    this.#depth--;
+    roundsDeep++;
+    // What callbacks throw is set aside; what comes out of here is the end of the stack.
+    try {
+      this.#dispatchBatch();
+      if (this.#io.pending) this.#io.tellRefused();
+      const phases = this.#phases;
+      for (let i = 0; i < phases.length; i++) (phases[i] as Phase).run();
+      this.#fireTimers();
+      this.#runIdle();
+      if (!this.#drainEach && this.#calls !== before) this.#drain();
+    } finally {
+      roundsDeep--;
+      this.#depth--;
+      this.#errors = outerErrors;
+    }
     if (this.#depth === 0) {
       if (this.#ended.length > 0) this.#settleRuns();
-      // The alarm that rang brought this round about, or was swallowed by its wait.
+      // The alarm that rang brought this round about, or was swallowed by its wait. So may have been the one on the wall
+      // clock, for a time that has not come yet: the clock was set back before we looked.
       if (this.#alarm <= now()) this.#alarm = Infinity;
+      this.#wallAlarm = Infinity;
       if (!this.#closed) this.#settleDrive();
     }
-    const errors = this.#errors;
-    this.#errors = outerErrors;
     if (errors.length === 1) throw errors[0];
     if (errors.length > 1) throw new AggregateError(errors, `${errors.length} callbacks of a loop failed`);
     return this.#calls - before;
@@ -651,8 +673,8 @@ export class EventLoop implements Disposable {
         wanted = Math.min(wanted, time + Math.min(WALL_RECHECK, Math.max(0, wall - wallNow())));
     }
     if (wanted >= this.#alarm) return;
-    this.#alarm = wanted;
-    nativeLoop().setAlarm(this.#handle, Math.max(0, wanted - time));
+    const errno = nativeLoop().setAlarm(this.#handle, Math.max(0, wanted - time));
+    if (errno >= 0) this.#alarm = wanted;
   }
 
   #settleWallAlarm(): void {
@@ -743,6 +765,11 @@ function abortError(signal: AbortSignal): Error {
   const error = new Error('The operation was aborted', { cause: signal.reason });
   error.name = 'AbortError';
   return Object.assign(error, { code: 'ABORT_ERR' });
+}
+
+function checkDepth(): void {
+  if (roundsDeep < MOST_ROUNDS_DEEP) return;
+  throw stateError('NESTED_TOO_DEEP', `${roundsDeep} rounds, one inside the other, are too many`);
 }
 
 function closedError(): Error {

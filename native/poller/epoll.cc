@@ -75,6 +75,12 @@ class EpollPoller final : public Poller {
     itimerspec when = {};
     // A zero would disarm it.
     if (after >= 0) when.it_value = ToTimespec(std::max<int64_t>(after, 1));
+    if (timerfd_settime(alarm_.get(), 0, &when, nullptr) == 0) return 0;
+    // Closed behind our back (EBADF), and the number is a stranger's (EINVAL).
+    alarm_.Release();
+    int error = OpenTimer(CLOCK_MONOTONIC, &alarm_);
+    if (error == 0) error = AddOwn(set_.get(), alarm_.get(), kOwnAlarm);
+    if (error < 0) return error;
     return timerfd_settime(alarm_.get(), 0, &when, nullptr) < 0 ? -errno : 0;
   }
 
@@ -83,7 +89,7 @@ class EpollPoller final : public Poller {
       if (at < 0) return 0;
       Fd fresh;
       int error = OpenTimer(CLOCK_REALTIME, &fresh);
-      if (error == 0) error = AddOwn(fresh.get(), kOwnWallAlarm, EPOLLET);
+      if (error == 0) error = AddOwn(set_.get(), fresh.get(), kOwnWallAlarm);
       if (error < 0) return error;
       wall_alarm_ = std::move(fresh);
     }
@@ -100,12 +106,12 @@ class EpollPoller final : public Poller {
     epoll_event event = MakeEvent(slot, interest);
     if (Control(EPOLL_CTL_ADD, interest.fd, &event) == 0) return 0;
     if (errno != EEXIST) return -errno;
+    // What the kernel itself says of its set.
+    if (IsOwn(interest.fd)) return -EINVAL;
     // Left over: the number was closed here, its file lives on in a duplicate, and now the number names it again.
-    if (interest.mask & kExclusive) {
-      Control(EPOLL_CTL_DEL, interest.fd, &event);
-      return Control(EPOLL_CTL_ADD, interest.fd, &event) == 0 ? 0 : -errno;
-    }
-    return Control(EPOLL_CTL_MOD, interest.fd, &event) == 0 ? 0 : -errno;
+    // Taken out and not modified, because it may be an exclusive one.
+    Control(EPOLL_CTL_DEL, interest.fd, &event);
+    return Control(EPOLL_CTL_ADD, interest.fd, &event) == 0 ? 0 : -errno;
   }
 
   int Update(uint32_t slot, const Interest& interest, uint32_t old_mask) override {
@@ -145,13 +151,18 @@ class EpollPoller final : public Poller {
     return static_cast<int>(count);
   }
 
+  // The alarms, too: a timerfd would be armed and disarmed by two processes.
+  void LeaveToParent() override {
+    set_.Reset();
+    public_.Reset();
+    alarm_.Reset();
+    wall_alarm_.Reset();
+  }
+
   int RecreateKernel(bool forked) override {
     if (forked) {
       int error = wakeup_.Reopen();
-      if (error < 0) return error;
-      // An armed timerfd would be armed and disarmed by two processes; the loop arms it anew.
-      wall_alarm_.Reset();
-      error = OpenTimer(CLOCK_MONOTONIC, &alarm_);
+      if (error == 0 && !alarm_) error = OpenTimer(CLOCK_MONOTONIC, &alarm_);
       if (error < 0) return error;
     }
     return RecreateSet();
@@ -171,26 +182,26 @@ class EpollPoller final : public Poller {
   int RecreateSet() {
     Fd fresh(CreateSet());
     if (!fresh) return -errno;
-    set_ = std::move(fresh);
-    int error = AddOwn(wakeup_.fd(), kOwnWakeup, 0);
-    if (error == 0) error = AddOwn(alarm_.get(), kOwnAlarm, EPOLLET);
-    if (error == 0 && wall_alarm_) error = AddOwn(wall_alarm_.get(), kOwnWallAlarm, EPOLLET);
+    int error = AddOwn(fresh.get(), wakeup_.fd(), kOwnWakeup);
+    if (error == 0) error = AddOwn(fresh.get(), alarm_.get(), kOwnAlarm);
+    if (error == 0 && wall_alarm_) error = AddOwn(fresh.get(), wall_alarm_.get(), kOwnWallAlarm);
+    if (error == 0) set_ = std::move(fresh);
     return error;
   }
 
   static int OpenTimer(int clock, Fd* timer) {
-    Fd fresh(timerfd_create(clock, TFD_CLOEXEC | TFD_NONBLOCK));
-    if (!fresh) return -errno;
-    *timer = std::move(fresh);
-    return 0;
+    *timer = Fd(timerfd_create(clock, TFD_CLOEXEC | TFD_NONBLOCK));
+    return *timer ? 0 : -errno;
   }
 
-  int AddOwn(int fd, Own own, uint32_t flags) {
+  static int AddOwn(int set, int fd, Own own) {
     epoll_event event = {};
-    event.events = EPOLLIN | flags;
+    event.events = own == kOwnWakeup ? EPOLLIN : EPOLLIN | EPOLLET;
     event.data.u64 = own;
-    return Control(EPOLL_CTL_ADD, fd, &event) == 0 ? 0 : -errno;
+    return epoll_ctl(set, EPOLL_CTL_ADD, fd, &event) == 0 ? 0 : -errno;
   }
+
+  bool IsOwn(int fd) const { return fd == wakeup_.fd() || fd == alarm_.get() || fd == wall_alarm_.get(); }
 
   int Control(int operation, int fd, epoll_event* event) {
     return epoll_ctl(set_.get(), operation, fd, event);
@@ -221,9 +232,8 @@ class EpollPoller final : public Poller {
 
   Fd set_;
   Wakeup wakeup_;
-  // There from the start: when a timer is set it is too late to learn that no descriptor is free.
   Fd alarm_;
-  Fd wall_alarm_;  // without it the loop looks at the clock every second
+  Fd wall_alarm_;
   std::vector<epoll_event> kernel_events_;
   bool has_pwait2_ = !PretendMissing("epoll_pwait2");
 };

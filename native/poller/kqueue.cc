@@ -15,7 +15,6 @@
 #include <limits>
 
 #include "fd.h"
-#include "forked.h"
 #include "poller/poller.h"
 #include "pretend.h"
 #include "wakeup.h"
@@ -134,8 +133,6 @@ bool HasNoFilter(int fd, mode_t mode, int error) {
 
 class KqueuePoller final : public Poller {
  public:
-  ~KqueuePoller() override { LeaveToParent(); }
-
   int Open() {
     if (!has_user_events_) {
       int error = wakeup_.Open();
@@ -229,14 +226,17 @@ class KqueuePoller final : public Poller {
     return static_cast<int>(count);
   }
 
+  // The child of a fork has no kqueue, and the number may name something else by now (libuv/libuv#1583,
+  // python/cpython#110395).
+  void LeaveToParent() override {
+    queue_.Release();
+    public_.Release();
+    alarm_at_ = -1;  // the loop arms it anew
+  }
+
   int RecreateKernel(bool forked) override {
-    LeaveToParent();
-    if (forked) {
-      alarm_at_ = -1;  // the loop arms it anew
-      int error = has_user_events_ ? 0 : wakeup_.Reopen();
-      if (error < 0) return error;
-    }
-    int error = RecreateQueue();
+    int error = forked && !has_user_events_ ? wakeup_.Reopen() : 0;
+    if (error == 0) error = RecreateQueue();
     if (error < 0) return error;
     // A wake-up that was pending went with the old queue, and one too many does no harm.
     Wake();
@@ -244,12 +244,6 @@ class KqueuePoller final : public Poller {
   }
 
  private:
-  // The child of a fork has no kqueue, and the number may name something else by now (libuv/libuv#1583,
-  // python/cpython#110395).
-  void LeaveToParent() {
-    if (ForkGeneration() != fork_generation_) queue_.Release();
-  }
-
   int RecreateQueue() {
     Fd fresh(kqueue());
     if (!fresh) return -errno;
@@ -257,7 +251,6 @@ class KqueuePoller final : public Poller {
     // exec here.
     if (fcntl(fresh.get(), F_SETFD, FD_CLOEXEC) < 0) return -errno;
     queue_ = std::move(fresh);
-    fork_generation_ = ForkGeneration();
     broken_.clear();
     struct kevent wakeup = has_user_events_
                                ? Change(kOwnIdent, EVFILT_USER, EV_ADD | EV_CLEAR, Pack(kOwnWakeup, 0))
@@ -380,7 +373,6 @@ class KqueuePoller final : public Poller {
   }
 
   Fd queue_;
-  uint32_t fork_generation_ = ForkGeneration();
   Wakeup wakeup_;  // used only where there are no user events
   int64_t alarm_at_ = -1;
   std::vector<struct kevent> kernel_events_;

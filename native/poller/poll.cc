@@ -17,7 +17,6 @@
 #include <algorithm>
 #include <climits>
 
-#include "forked.h"
 #include "poller/poller.h"
 #include "wakeup.h"
 
@@ -81,6 +80,14 @@ int Unread(int fd) {
   return ioctl(fd, FIONREAD, &bytes) < 0 ? 0 : bytes;
 }
 
+// Whether a descriptor is open: what the other kernels say when an interest is changed.
+int Probe(int fd) {
+  pollfd probe = {fd, 0, 0};
+  int result = Poll(&probe, 1, 0);
+  if (result < 0 && result != -EINTR) return result;
+  return probe.revents & POLLNVAL ? -EBADF : 0;
+}
+
 class PollPoller final : public Poller {
  public:
   ~PollPoller() override { StopRelay(); }
@@ -112,10 +119,7 @@ class PollPoller final : public Poller {
 
  protected:
   int Register(uint32_t slot, const Interest& interest) override {
-    pollfd probe = {interest.fd, 0, 0};
-    int result = Poll(&probe, 1, 0);
-    if (result < 0 && result != -EINTR) return result;
-    if (probe.revents & POLLNVAL) return -EBADF;
+    if (int error = Probe(interest.fd); error < 0) return error;
     if (slot >= where_.size()) where_.resize(slot + 1);
     where_[slot] = fds_.size();
     fds_.push_back({interest.fd, Asked(interest.mask), 0});
@@ -125,6 +129,7 @@ class PollPoller final : public Poller {
   }
 
   int Update(uint32_t slot, const Interest& interest, uint32_t) override {
+    if (int error = Probe(interest.fd); error < 0) return error;
     size_t index = where_[slot];
     fds_[index].events = Asked(interest.mask);
     entries_[index].edge = (interest.mask & kEdge) != 0;
@@ -151,7 +156,10 @@ class PollPoller final : public Poller {
       RestoreEdges();
       if (ready < 0) return ready;
       if (fds_[0].revents != 0) {
-        wakeup_.Drain();
+        if (!wakeup_.Drain()) {
+          wakeup_.Renew();
+          fds_[0].fd = wakeup_.fd();  // poll passes over a -1
+        }
         ready--;
         if (ready == 0) return 0;
       }
@@ -163,6 +171,9 @@ class PollPoller final : public Poller {
       if (timeout > 0) timeout -= piece;
     }
   }
+
+  // The thread stayed there, so nobody waits for it. Its lock, which may be held for ever, has no destructor.
+  void LeaveToParent() override { relay_.reset(); }
 
   int RecreateKernel(bool forked) override {
     if (forked) {
@@ -196,7 +207,6 @@ class PollPoller final : public Poller {
     pthread_cond_t resumed = PTHREAD_COND_INITIALIZER;
     Wakeup changed;  // the table or the alarm changed, or it shall end
     std::vector<pollfd> fds;
-    uint32_t generation = ForkGeneration();
     int64_t alarm = -1;    // the loop's next deadline
     int64_t recheck = -1;  // when to look again at what edge-triggered interests were told
     bool told = false;     // ready was called; rest until RelayDone
@@ -330,16 +340,12 @@ void PollPoller::RelayDone() {
 
 void PollPoller::StopRelay() {
   if (relay_ == nullptr) return;
-  if (relay_->generation != ForkGeneration()) {
-    // The thread stayed in the parent, and the mutex may be held for ever: leave both to the process.
-    (void)relay_.release();
-    return;
-  }
   pthread_mutex_lock(&relay_->mutex);
   relay_->ending = true;
   pthread_cond_signal(&relay_->resumed);
   pthread_mutex_unlock(&relay_->mutex);
   relay_->changed.Signal();
+  wakeup_.Signal();  // it sleeps on that as well, should somebody have closed the other one
   pthread_join(relay_->thread, nullptr);
   relay_.reset();
 }
@@ -360,9 +366,10 @@ void* PollPoller::RunRelay(void* argument) {
     int64_t timeout = until < 0 ? Poller::kForever : std::max<int64_t>(0, until - Now());
     int ready = Poll(fds.data(), fds.size(), timeout);
     bool changed = ready > 0 && fds.back().revents != 0;
-    if (changed) relay->changed.Drain();
+    bool broken = changed && !relay->changed.Drain();
 
     pthread_mutex_lock(&relay->mutex);
+    if (broken) relay->changed.Renew();
     if (ready == -EINTR || (changed && ready == 1)) continue;
     if (relay->alarm >= 0 && Now() >= relay->alarm) relay->alarm = -1;
     if (relay->recheck >= 0 && Now() >= relay->recheck) relay->recheck = -1;

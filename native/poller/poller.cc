@@ -6,6 +6,8 @@
 
 #include <algorithm>
 
+#include "descriptors.h"
+
 namespace forkbeard {
 
 namespace {
@@ -52,6 +54,15 @@ std::unique_ptr<Poller> Poller::Create(Backend backend, int* error) {
   }
 }
 
+int Poller::PublicFd() {
+  if (!public_ && fd() >= 0) {
+    int copy = Duplicate(fd(), 0);
+    if (copy < 0) return fd();
+    public_ = Fd(copy);
+  }
+  return public_.get();
+}
+
 Poller::Interest* Poller::Find(uint32_t slot) {
   if (slot >= interests_.size() || interests_[slot].state == Interest::State::kFree) return nullptr;
   return &interests_[slot];
@@ -68,7 +79,7 @@ int Poller::Add(uint32_t slot, uint32_t generation, int fd, uint32_t mask) {
 // Takes an interest into the kernel. Its state is kFree when that fails.
 int Poller::Enter(uint32_t slot) {
   Interest& interest = interests_[slot];
-  int error = Register(slot, interest);
+  int error = forked_ ? 0 : Register(slot, interest);
   if (error == -EPERM) {
     interest.state = Interest::State::kAlwaysReady;
     always_ready_++;
@@ -83,7 +94,7 @@ void Poller::Leave(uint32_t slot) {
   Interest& interest = interests_[slot];
   switch (interest.state) {
     case Interest::State::kKernel:
-      Unregister(slot, interest);
+      if (!forked_) Unregister(slot, interest);
       break;
     case Interest::State::kAlwaysReady:
       always_ready_--;
@@ -103,14 +114,17 @@ int Poller::Modify(uint32_t slot, uint32_t mask) {
   if (interest == nullptr) return -ENOENT;
   uint32_t old_mask = interest->mask;
   interest->mask = mask;
-  if (interest->state == Interest::State::kAlwaysReady) return 0;
-  if (interest->state == Interest::State::kKernel) {
+  if (interest->state == Interest::State::kKernel && !forked_) {
     int error = Update(slot, *interest, old_mask);
     if (error != -EPERM) return error;
     // The number names a regular file by now.
   }
+  // An always-ready one is entered anew as well: nobody tells us when the file is closed and its number serves a socket.
   Leave(slot);
-  return Enter(slot);
+  int error = Enter(slot);
+  // Still there for a Modify that comes when the number names something again.
+  if (error < 0) interest->state = Interest::State::kTold;
+  return error;
 }
 
 void Poller::Remove(uint32_t slot) {
@@ -131,11 +145,8 @@ bool Poller::Deliver(uint32_t slot, uint32_t generation, uint32_t mask, Event* o
 
 int Poller::Wait(int64_t timeout, std::span<Event> out) {
   if (out.empty()) return -EINVAL;
-  if (ghosts_) {
-    int error = Recreate(false);
-    // Where no descriptor is free the old set stays: ghosts cost time, and everybody else goes on.
-    if (error < 0 && error != -EMFILE && error != -ENFILE) return error;
-  }
+  // If the kernel refuses (no descriptor is free) the old objects do, ghosts and all, until it does not.
+  if (ghosts_) Recreate();
   if (HasImmediate()) timeout = 0;
   // Real events come first, but they must not starve what is always ready.
   size_t reserved = std::min(always_ready_ + failed_.size(), out.size() / 2);
@@ -183,9 +194,17 @@ size_t Poller::ReportImmediate(std::span<Event> out) {
 
 int Poller::StartRelay(void (*)(void*), void*) { return -ENOTSUP; }
 
-int Poller::Recreate(bool forked) {
-  int error = RecreateKernel(forked);
+void Poller::Forked() {
+  if (forked_) return;
+  forked_ = true;
+  LeaveToParent();
+}
+
+int Poller::Recreate() {
+  int error = RecreateKernel(forked_);
   if (error < 0) return error;
+  public_.Reset();
+  forked_ = false;
   incarnation_++;
   ghosts_ = false;
   for (uint32_t slot = 0; slot < interests_.size(); slot++) {

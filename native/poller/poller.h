@@ -17,6 +17,8 @@
 #include <span>
 #include <vector>
 
+#include "fd.h"
+
 namespace forkbeard {
 
 // What is asked for and reported. The same bits in both directions, and in lib/loop/poller.ts.
@@ -58,6 +60,9 @@ class Poller {
 
   // The kernel object, -1 where there is none.
   virtual int fd() const = 0;
+  // The same object under another number, to be shown to users: whatever they do to that one, ours stays open.
+  // (libuv, which polls ours, aborts the process over a number that was closed behind its back.)
+  int PublicFd();
 
   // A descriptor that cannot be polled (regular file, directory) becomes an always-ready one.
   int Add(uint32_t slot, uint32_t generation, int fd, uint32_t mask);
@@ -90,9 +95,12 @@ class Poller {
   virtual void RelayDone() {}
   virtual void StopRelay() {}
 
-  // New kernel objects, same interests: after a fork, and to shake off ghosts. `forked` says that the old ones belong
-  // to the parent as well. An interest that cannot be re-added is reported by the next Wait as kInvalid.
-  int Recreate(bool forked);
+  // In a forked child, before anything else is called: lets go of what belongs to the parent as well. The table still
+  // changes, but the kernel hears of it only with Recreate.
+  void Forked();
+  // New kernel objects, same interests: after a fork, and to shake off ghosts. An interest that cannot be re-added is
+  // reported by the next Wait as kInvalid.
+  int Recreate();
   // Grows with every Recreate, also with those that Wait does against ghosts: fd() is another object then.
   uint32_t incarnation() const { return incarnation_; }
 
@@ -101,7 +109,7 @@ class Poller {
 
  protected:
   struct Interest {
-    // kTold: reported for the last time, waits for a Modify (an edge-triggered regular file, a failed interest).
+    // kTold: nothing to report, waits for a Modify (an edge-triggered regular file that was told, a failed interest).
     enum class State : uint8_t { kFree, kKernel, kAlwaysReady, kFailed, kTold };
     int fd = -1;
     uint32_t generation = 0;
@@ -118,15 +126,22 @@ class Poller {
   // Writes events of live interests (see Deliver) and returns how many, 0, or a negative errno (-EINTR included).
   // `out` is never empty.
   virtual int WaitKernel(int64_t timeout, std::span<Event> out) = 0;
+  // Closes or forgets the kernel objects that this child shares with its parent, without changing them. What a
+  // signal handler may be using keeps its number.
+  virtual void LeaveToParent() = 0;
+  // `forked`: LeaveToParent was called before. When it fails, what was there is still there.
   virtual int RecreateKernel(bool forked) = 0;
 
   // True and filled in when the event is for the slot's present interest; a ghost schedules a rebuild.
   bool Deliver(uint32_t slot, uint32_t generation, uint32_t mask, Event* out);
 
   std::vector<Interest> interests_;
+  Fd public_;
 
  private:
-  bool Attention() const { return attention_ != nullptr && __atomic_load_n(attention_, __ATOMIC_SEQ_CST) != 0; }
+  bool Attention() const {
+    return attention_ != nullptr && __atomic_load_n(attention_, __ATOMIC_SEQ_CST) != 0;
+  }
   Interest* Find(uint32_t slot);
   int Enter(uint32_t slot);
   void Leave(uint32_t slot);
@@ -136,6 +151,7 @@ class Poller {
   size_t always_ready_ = 0;
   uint32_t next_always_ready_ = 0;  // where the last batch stopped: fairness when they do not all fit
   bool ghosts_ = false;
+  bool forked_ = false;
   const int32_t* attention_ = nullptr;
   std::atomic<bool> sleeping_{false};
   uint32_t incarnation_ = 0;

@@ -158,4 +158,22 @@ contract('files', (test) => {
     stage.write(b, 'socket');
     expect(await stage.noted(1)).toEqual(['socket']);
   });
+
+  test('one that is closed under its watcher refuses another, and its number serves a socket then', async (stage) => {
+    const { loop, notes, note } = stage;
+    const fd = openSync(file, 'r');
+    const watcher = loop.watchIo(fd, { onReadReady: () => note('file'), onError: () => note('error') });
+    await stage.noted(1);
+    closeSync(fd);
+    expect(() => loop.watchIo(fd, { onWriteReady: () => {} })).toThrow('EBADF');
+    const [a, b] = stage.pair();
+    expect(a).toBe(fd);
+    notes.length = 0;
+    loop.watchIo(a, { onReadReady: () => note(stage.read(a)) });
+    await stage.quiet();
+    expect(notes).toEqual([]);
+    watcher.stop();
+    stage.write(b, 'socket');
+    expect(await stage.noted(1)).toEqual(['socket']);
+  });
 });

@@ -280,6 +280,32 @@ contract('rounds within rounds', (test) => {
     watcher.stop();
   });
 
+  test('a handler that starts the round which calls it gets an error in the end, and the loop goes on', async (stage) => {
+    const { loop, notes, note } = stage;
+    const [a, b] = stage.pair();
+    const errors: unknown[] = [];
+    let deep = 0;
+    loop.watchIo(a, {
+      onReadReady: () => {
+        if (notes.length > 0) return;
+        deep++;
+        try {
+          loop.runOnce(0);
+        } catch (error) {
+          errors.push(error);
+          stage.read(a);
+        }
+        deep--;
+        if (deep === 0) note('back');
+      },
+    });
+    stage.write(b);
+    await stage.noted(1);
+    expect(errors).toEqual([code('NESTED_TOO_DEEP')]);
+    loop.watchTime({ after: 1 }, () => note('timer'));
+    await stage.noted(2);
+  });
+
   test('a batch that grows in an inner round does not disturb the outer one', async (stage) => {
     const { loop } = stage;
     const told = new Map<number, number>();

@@ -284,7 +284,7 @@ TEST("a writer learns that the reader was gone before it was asked") {
   CHECK(Wait(*poller, 5 * kMilli).empty());
   CHECK(poller->Modify(0, kWrite) == 0);
   CHECK(Wait(*poller, kLong).size() == 1);
-  CHECK(poller->Recreate(false) == 0);
+  CHECK(poller->Recreate() == 0);
   Wait(*poller);
   CHECK(Wait(*poller, kLong).size() == 1);
   poller->Remove(0);
@@ -444,7 +444,7 @@ TEST("a rebuilt kqueue has the same interests and the same alarm, and reports wh
   CHECK(poller->SetAlarm(4 * kMilli) == 0);
   int64_t start = check::NowNanos();
   close(gone.read());
-  CHECK(poller->Recreate(false) == 0);
+  CHECK(poller->Recreate() == 0);
   auto events = Wait(*poller);
   CHECK(events.size() == 1 && events[0].slot == 1 && events[0].mask == kInvalid);
   CHECK(Wait(*poller, kLong).empty());
@@ -472,8 +472,9 @@ TEST("a forked child makes its own kqueue and never closes the number of the old
       // The number is somebody else's by now.
       int stranger = open("/dev/null", O_RDONLY | O_CLOEXEC);
       CHECK(stranger == old);
+      poller->Forked();
       if (recreate) {
-        CHECK(poller->Recreate(true) == 0 && poller->fd() != old);
+        CHECK(poller->Recreate() == 0 && poller->fd() != old);
         CHECK(fcntl(poller->fd(), F_GETFD) == FD_CLOEXEC);
         Wait(*poller);
         CHECK(!check::IsReadable(poller->fd()));
