@@ -15,6 +15,8 @@
       'native/pretend.cc',
       'native/forked.cc',
     ],
+    # Whether to build what a fork needs of V8: not against a C++ library that is not Node's (scripts/prebuilds.mjs).
+    'v8%': 'true',
     # LeakSanitizer's hand brake, for scripts/sanitize.mjs.
     'leak_check%': 'false',
     # The package brings its binaries along and has no install script. Package managers that start node-gyp all the
@@ -86,7 +88,7 @@
   ],
   'conditions': [
     # What a fork needs to know of V8. Its slots belong to one Node ABI, so it is built for each.
-    ['OS=="linux"', {
+    ['OS=="linux" and v8=="true"', {
       'targets': [
         {
           'target_name': 'forkbeard_v8',

@@ -20,13 +20,14 @@ export const root = join(dirname(fileURLToPath(import.meta.url)), '..');
  * @param {string} [options.out] a folder of its own for this variant
  * @param {boolean} [options.clean] from scratch
  * @param {string[]} [options.args] more arguments for node-gyp; gyp variables among them
+ * @param {string[]} [options.targets] of binding.gyp; default: all
  * @param {string} [options.nodedir] Node's installation whose include/node is used; default: this Node's own
  * @param {Record<string, string>} [options.env] on top of this process's environment (CXX, CXXFLAGS, LDFLAGS …)
  * @returns {string} the folder that holds the built files
  */
-export function buildNative({ out, clean = false, args = [], nodedir, env } = {}) {
+export function buildNative({ out, clean = false, args = [], targets = [], nodedir, env } = {}) {
   const place = sourceTree(out);
-  const commands = clean ? ['clean', 'configure', 'build'] : ['configure', 'build'];
+  const commands = [...(clean ? ['clean'] : []), 'configure', 'build', ...targets];
   nodeGyp(place, [...commands, `--jobs=${process.env.JOBS ?? 'max'}`, ...args], { nodedir, env });
   const built = join(place, 'build', args.includes('--debug') ? 'Debug' : 'Release');
   if (out === undefined) return built;

@@ -1,12 +1,12 @@
 /**
  * Other Node versions to build for and to test on: binaries and headers out of the npm registry, fetched once into
- * ~/.cache/forkbeard. Imported by the checks (`await nodeBinary('24')`), or run:
+ * ~/.cache/forkbeard (root: /var/cache/forkbeard). Imported by the checks (`await nodeBinary('24')`), or run:
  *
  *   node scripts/node-versions.mjs 24              prints the path of that binary
  *   node scripts/node-versions.mjs 24 test.mjs …   runs it with these arguments
  */
 import { execFile, spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, renameSync, rmSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, renameSync, rmSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -15,7 +15,9 @@ import { promisify } from 'node:util';
 /** The tested majors, oldest first. */
 export const versions = { 20: '20.20.2', 22: '22.23.3', 24: '24.21.0', 26: '26.10.0' };
 
-export const cache = join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'forkbeard');
+// Root's home is closed to the users that tests of root's become, and they run these programs.
+const caches = process.getuid?.() === 0 ? '/var/cache' : join(homedir(), '.cache');
+export const cache = join(process.env.XDG_CACHE_HOME || caches, 'forkbeard');
 
 /**
  * @param {string} major a key of `versions`
@@ -43,6 +45,7 @@ export async function registryPackage(name, version) {
     await promisify(execFile)('npm', ['install', ...flags, `--prefix=${staging}`, `${name}@${version}`], {
       cwd: staging,
     });
+    chmodSync(staging, 0o755);
     renameSync(staging, place);
   } catch (error) {
     rmSync(staging, { recursive: true, force: true });

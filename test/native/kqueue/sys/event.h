@@ -68,6 +68,6 @@ struct kevent {
 
 extern "C" {
 int kqueue(void);
-int kevent(int queue, const struct kevent* changes, int change_count, struct kevent* events, int event_count,
+int kevent(int fd, const struct kevent* changes, int change_count, struct kevent* events, int event_count,
            const struct timespec* timeout);
 }
