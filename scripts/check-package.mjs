@@ -51,7 +51,7 @@ async function check(majors) {
 
   for (const major of majors) {
     const { path, version } = await nodeBinary(major);
-    const programs = ['esm.mjs', 'require.cjs', 'worker.mjs'];
+    const programs = ['esm.mjs', 'require.cjs', 'worker.mjs', 'fork.mjs'];
     for (const program of programs) run(`Node ${version}, ${program}`, path, [program], project);
     const permission = Number(major) < 22 ? '--experimental-permission' : '--permission';
     const withRead = [permission, '--allow-fs-read=*'];
@@ -59,6 +59,8 @@ async function check(majors) {
     refuses(path, withRead, project, 'ERR_FORKBEARD_ADDONS_DISABLED', '--allow-addons');
     run(`Node ${version}, --allow-addons`, path, [...withRead, '--allow-addons', 'require.cjs'], project);
   }
+
+  run('forkbeard doctor', join(project, 'node_modules/.bin/forkbeard'), ['doctor'], project);
 
   // Package managers that run node-gyp in spite of "gypfile": false find nothing to build.
   nodeGyp(installed, ['configure', 'build', '--loglevel=error'], { fromSource: false });

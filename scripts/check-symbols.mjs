@@ -9,6 +9,7 @@ import { execFileSync } from 'node:child_process';
 import { existsSync, readdirSync } from 'node:fs';
 import { join, relative, resolve } from 'node:path';
 import { root } from './build-native.mjs';
+import { abis } from './node-versions.mjs';
 
 const newest = { GLIBC: '2.28', GLIBCXX: '3.4.25', CXXABI: '1.3.11', GCC: '7.0.0' };
 const machines = { x64: 'X86-64', arm64: 'AArch64' };
@@ -60,9 +61,10 @@ if (files.length === 0) throw new Error('There is nothing to check: npm run preb
 
 let failed = 0;
 if (release) {
-  const linux = Object.keys(machines).flatMap((arch) =>
-    Object.keys(libraries).map((libc) => `linux-${arch}/forkbeard.${libc}.node`),
-  );
+  const linux = Object.keys(machines).flatMap((arch) => [
+    ...Object.keys(libraries).map((libc) => `linux-${arch}/forkbeard.${libc}.node`),
+    ...Object.values(abis).map((abi) => `linux-${arch}/forkbeard_v8.abi${abi}.glibc.node`),
+  ]);
   for (const name of [...linux, 'darwin-arm64/forkbeard.node', 'darwin-x64/forkbeard.node']) {
     if (existsSync(join(prebuilds, name))) continue;
     failed += 1;

@@ -15,6 +15,9 @@ import { promisify } from 'node:util';
 /** The tested majors, oldest first. */
 export const versions = { 20: '20.20.2', 22: '22.23.3', 24: '24.21.0', 26: '26.10.0' };
 
+/** What process.versions.modules says in each of them. */
+export const abis = { 20: 115, 22: 127, 24: 137, 26: 147 };
+
 // Root's home is closed to the users that tests of root's become, and they run these programs.
 const caches = process.getuid?.() === 0 ? '/var/cache' : join(homedir(), '.cache');
 export const cache = join(process.env.XDG_CACHE_HOME || caches, 'forkbeard');

@@ -6,12 +6,12 @@
  *
  *   node scripts/prebuilds.mjs [target …] [--node=20,22]     default: all targets that this machine can build, all Nodes
  */
-import { copyFileSync, existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { nodeGyp, root, sourceTree } from './build-native.mjs';
-import { nodeBinary, registryPackage, versions } from './node-versions.mjs';
+import { abis, nodeBinary, registryPackage, versions } from './node-versions.mjs';
 
 const prebuildify = promisify(createRequire(import.meta.url)('prebuildify'));
 
@@ -96,12 +96,9 @@ async function build(target, majors) {
   });
   if (!v8) return;
   for (const major of majors) {
-    const { prefix, headers } = await nodeBinary(major, `${platform}-${arch}`);
+    const { prefix } = await nodeBinary(major, `${platform}-${arch}`);
     nodeGyp(tree, ['configure', 'build', 'forkbeard_v8', `--arch=${arch}`], { nodedir: prefix });
-    const [, abi] = /#define NODE_MODULE_VERSION (\d+)/.exec(
-      readFileSync(join(headers, 'node_version.h'), 'utf8'),
-    );
-    const name = `forkbeard_v8.abi${abi}${tag}.node`;
+    const name = `forkbeard_v8.abi${abis[major]}${tag}.node`;
     copyFileSync(
       join(tree, 'build/Release/forkbeard_v8.node'),
       join(root, `prebuilds/${platform}-${arch}`, name),
