@@ -53,6 +53,18 @@ contract('runOnce', (test) => {
     });
   });
 
+  test.blocking(
+    'an alarm that rings for a timer which was stopped does not end the wait',
+    async ({ loop }) => {
+      await outside(() => {
+        loop.watchTime({ after: 15 }, () => {}).stop(); // the alarm of integrated mode is set
+        const start = loop.now();
+        expect(loop.runOnce(60)).toBe(0);
+        expect(loop.now() - start).toBeGreaterThanOrEqual(60);
+      });
+    },
+  );
+
   test.blocking('refuses what is no time', async ({ loop }) => {
     for (const timeout of [-1, Number.NaN, -Infinity]) {
       expect(() => loop.runOnce(timeout)).toThrowError(code('OUT_OF_RANGE'));
@@ -304,6 +316,28 @@ contract('rounds within rounds', (test) => {
     expect(errors).toEqual([code('NESTED_TOO_DEEP')]);
     loop.watchTime({ after: 1 }, () => note('timer'));
     await stage.noted(2);
+  });
+
+  test('edges that were fetched already survive a round inside the first of them', async (stage) => {
+    const { loop, notes, note } = stage;
+    const pairs = Array.from({ length: 5 }, () => stage.pair());
+    for (const [index, [a]] of pairs.entries()) {
+      loop.watchIo(
+        a,
+        {
+          onReadReady: (fd) => {
+            stage.read(fd);
+            note(index);
+            if (notes.length === 1) loop.runOnce(0);
+          },
+        },
+        { edge: true },
+      );
+    }
+    for (const [, b] of pairs) stage.write(b);
+    await stage.noted(5);
+    await stage.quiet();
+    expect(notes.toSorted()).toEqual([0, 1, 2, 3, 4]);
   });
 
   test('a batch that grows in an inner round does not disturb the outer one', async (stage) => {
