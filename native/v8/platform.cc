@@ -70,6 +70,7 @@ constexpr size_t kOwnSlots = 8;
 struct State {
   node::MultiIsolatePlatform* platform = nullptr;
   void** table = nullptr;  // Node's own
+  void** copy = nullptr;   // and ours, which a thread may still be calling through when Node's is back
   WorkerPool* pool = nullptr;
 };
 // Lives as long as the process; written before the redirection is in force.
@@ -234,6 +235,7 @@ bool Install(Isolate* isolate) {
   hold = MakeHold();
 
   auto** copy = static_cast<void**>(calloc(slots + kPrefix, sizeof(void*)));
+  state.copy = copy;
   std::copy(table - kPrefix, table + slots, copy);
   void** patched = copy + kPrefix;
   auto exchange = [&](size_t slot, auto* function) { patched[slot] = reinterpret_cast<void*>(function); };
