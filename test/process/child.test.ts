@@ -92,10 +92,15 @@ describe('a child', () => {
 
   test('ends a blocking run by the promise of its end', async () => {
     const loop = make();
-    const child = loop.spawn({ command: ['sh', '-c', 'exit 5'] });
-    void child.exited.then((exit) => loop.stop(exit.exitCode));
-    // Not from within a promise's reaction, as this function is: no other could run meanwhile.
-    const result = await new Promise((resolve) => setImmediate(() => resolve(loop.runSync<number>())));
+    // Not from within a promise's reaction, as this function is: no other could run meanwhile. And the child starts there,
+    // or its end might be told before there is a run that it could end.
+    const result = await new Promise((resolve) =>
+      setImmediate(() => {
+        const child = loop.spawn({ command: ['sh', '-c', 'exit 5'] });
+        void child.exited.then((exit) => loop.stop(exit.exitCode));
+        resolve(loop.runSync<number>());
+      }),
+    );
     expect(result).toBe(5);
   });
 
