@@ -1,0 +1,120 @@
+#include "fork/process.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "child.h"
+#include "descriptors.h"
+#include "fork/handles.h"
+#include "fork/moment.h"
+#include "fork/unlisted.h"
+#include "loop.h"
+#include "signals.h"
+
+namespace forkbeard {
+
+namespace {
+
+// How long one try may wait for V8's threads while JavaScript stands still.
+constexpr int64_t kOneTry = 25'000'000;
+
+// Nothing of the parent's runs when this child gets a signal. What is ignored stays so.
+void ResetDispositions() {
+  for (int number = 1; number < NSIG; number++) {
+    // V8's own handler turns bad WebAssembly accesses into exceptions; libuv's reaps what child_process starts, and
+    // believes that it is there.
+    if (number == SIGSEGV || number == SIGBUS || number == SIGCHLD) continue;
+    struct sigaction action;
+    if (sigaction(number, nullptr, &action) < 0) continue;
+    bool handled =
+        (action.sa_flags & SA_SIGINFO) != 0 || (action.sa_handler != SIG_DFL && action.sa_handler != SIG_IGN);
+    if (!handled) continue;
+    struct sigaction none = {};
+    none.sa_handler = SIG_DFL;
+    sigaction(number, &none, nullptr);
+  }
+}
+
+[[noreturn]] void EndWithReport(const Fd& report, int error) {
+  while (write(report.get(), &error, sizeof error) < 0 && errno == EINTR) {
+  }
+  _exit(127);
+}
+
+// What must be right before the first JavaScript. All signals are blocked.
+int BecomeChild(Forks* forks, const ForkRequest& request, const Fd& report) {
+  if (int error = forks->hooks->child(); error < 0) return error;
+  // The pidfds of what are now siblings go before anything is opened.
+  ChildrenForked();
+  ParentHandles handles(request);
+  if (int error = handles.CutOff(forks->loop); error < 0) return error;
+  if (int error = uv_loop_fork(forks->loop); error < 0) return error;
+  handles.Release();
+  LoopsForked(forks->env);
+  SignalsForked();
+  if (!request.Has(kKeepSignals)) ResetDispositions();
+  // Requests in libuv's pool went with its threads, and those of cut off handles will never end.
+  forks->loop->active_reqs.count = 0;
+  StopWaiting(forks);
+  if (request.Has(kListed)) {
+    std::vector<int> keep(handles.numbers().begin(), handles.numbers().end());
+    keep.push_back(handles.silence_peer());
+    keep.push_back(report.get());
+    CloseUnlisted(request, keep, forks->last_own_fd);
+  }
+  uv_update_time(forks->loop);
+  forks->hooks->wake();
+  return 0;
+}
+
+}  // namespace
+
+Forks::Forks(napi_env environment) : env(environment) {
+  napi_get_uv_event_loop(env, &loop);
+  last_own_fd = std::max({loop->backend_fd, loop->signal_pipefd[0], loop->signal_pipefd[1],
+                          loop->async_io_watcher.fd}) +
+                1;
+}
+
+ForkOutcome ForkHere(Forks* forks, const ForkRequest& request) {
+  ForkOutcome outcome;
+  // What the parent has not written yet it will write once.
+  fflush(nullptr);
+  int pipe[2];
+  if (int error = MakePipe(pipe); error < 0) {
+    outcome.pid = error;
+    return outcome;
+  }
+  Fd read(pipe[0]), written(pipe[1]);
+  if (int error = forks->hooks->prepare(kOneTry); error < 0) {
+    outcome.pid = error;
+    return outcome;
+  }
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  pid_t pid = fork();
+  int error = errno;
+  if (pid == 0) {
+    read.Reset();
+    if (int failed = BecomeChild(forks, request, written); failed < 0) EndWithReport(written, failed);
+    forks->report = std::move(written);
+    sigemptyset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, nullptr);
+    outcome.pid = 0;
+    return outcome;
+  }
+  forks->hooks->parent();
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  outcome.pid = pid < 0 ? -error : pid;
+  if (pid > 0) outcome.report = std::move(read);
+  return outcome;
+}
+
+}  // namespace forkbeard
