@@ -59,7 +59,7 @@ export interface PreforkOptions {
   chdir?: string;
   /** Shown in process titles. Default: the application's name. */
   title?: string;
-  /** Default: 'pretty' on a terminal, else 'json'. */
+  /** Default: 'pretty' on a terminal, else 'json'. A program gets a log when it names a format or a file; the command always. */
   logFormat?: 'pretty' | 'json';
   logFile?: string;
 }
@@ -219,6 +219,8 @@ export interface PreforkEvents {
   'upgrade-done': [{ pid: number }];
   'upgrade-failed': [{ message: string }];
   scaled: [{ from: number; to: number }];
+  /** Log files are to be opened anew (USR1, `reopenLogs`). */
+  'logs-reopened': [{ cause: string }];
   stopping: [{ how: 'graceful' | 'quick'; cause: string }];
   stopped: [{ code: number }];
   warning: [{ message: string; code?: string }];
