@@ -18,7 +18,7 @@ import {
 } from '../sys/errors.ts';
 import { close, pipe, read, setNonBlocking } from '../sys/index.ts';
 import type { CallOptions, ForkContext, ForkedProcess } from './contract.ts';
-import type { Forks } from './fork.ts';
+import { type Forks, killIfAlive } from './fork.ts';
 
 /** How often the child's memory is looked at, ms. */
 const LOOK_AT_MEMORY = 10;
@@ -67,7 +67,7 @@ export async function call(
     };
     const end = (error: () => Error) => {
       settle(() => {
-        kill(child);
+        killIfAlive(child);
         // Not before it is gone: who gave it a limit wants it kept.
         void child.exited.then(() => reject(error()));
       });
@@ -91,7 +91,7 @@ export async function call(
             reply.kind === VALUE ? resolve(reply.value) : reject(reply.value);
             return;
           }
-          kill(child);
+          killIfAlive(child);
           void child.exited.then(({ exitCode, signal }) => {
             if (errno < 0) reject(systemError(errno, 'read'));
             else reject(diedError(exitCode, signal));
@@ -100,7 +100,13 @@ export async function call(
         return;
       }
     };
-    watchers.push(loop.watchIo(result, { onReadReady: receive }));
+    try {
+      watchers.push(loop.watchIo(result, { onReadReady: receive }));
+    } catch (error) {
+      // The kernel has no room to watch for an answer.
+      end(() => error as Error);
+      return;
+    }
     if (timeout !== undefined) {
       const late = () => stateError('CALL_TIMEOUT', `The call took longer than ${timeout} ms and was ended`);
       watchers.push(loop.watchTime({ after: timeout }, () => end(late)));
@@ -118,14 +124,6 @@ export async function call(
     signal?.addEventListener('abort', abort);
     if (signal?.aborted) abort();
   });
-}
-
-function kill(child: ForkedProcess): void {
-  try {
-    child.kill('SIGKILL');
-  } catch {
-    // It has ended.
-  }
 }
 
 function diedError(exitCode: number | null, signal: string | null): Error {

@@ -7,7 +7,7 @@
 import type { Phase } from '../loop/loop.ts';
 import { nativeLoop } from '../loop/native-loop.ts';
 import { WatcherBase } from '../loop/watcher.ts';
-import { ESRCH } from '../sys/errno.ts';
+import { ENOSYS, ESRCH } from '../sys/errno.ts';
 import { checkFunction, checkInteger, systemError } from '../sys/errors.ts';
 import { close } from '../sys/index.ts';
 import type { ExitStatus } from './contract.ts';
@@ -80,7 +80,10 @@ export class Exits implements Phase {
   readonly #silent = new Set<Entry>();
   #look = false;
   #looking: Disposable | undefined;
+  /** Null: this kernel has none. */
   #queue: Queue | undefined | null;
+  /** Not even SIGCHLD can be had: those that announce nothing are looked at again and again. */
+  #deaf = false;
   // What is to be called in this round. A round inside a callback goes on with it.
   #calls: Call[] = [];
   #cursor = 0;
@@ -118,7 +121,10 @@ export class Exits implements Phase {
     return true;
   }
 
-  /** From now on `owner` is told of the end, and reaps. The record must be that of a child of ours. */
+  /**
+   * From now on `owner` is told of the end, and reaps. The record must be that of a child of ours. Whatever the kernel
+   * has no room for, this does not fail: the child runs already.
+   */
   own(record: ProcessRecord, owner: Owner): void {
     this.host.ready();
     this.#enter(record).owner = owner;
@@ -259,12 +265,21 @@ export class Exits implements Phase {
       this.#announce(entry);
     } else if (!this.#watchPidfd(entry) && !this.#enqueue(entry)) {
       this.#silent.add(entry);
+      this.#listen();
+      // It may have ended before; and a stranger's end sends us nothing.
+      if (record.observe()) this.#announce(entry);
+      else if (this.#deaf || record.kinship === Kinship.STRANGER) this.#lookLater();
+    }
+  }
+
+  #listen(): void {
+    try {
       this.#signals.watchInternally('SIGCHLD', () => {
         this.#look = true;
       });
-      // It may have ended before; and a stranger's end sends us nothing.
-      if (record.observe()) this.#announce(entry);
-      else if (record.kinship === Kinship.STRANGER) this.#lookLater();
+      this.#deaf = false;
+    } catch {
+      this.#deaf = true;
     }
   }
 
@@ -282,7 +297,7 @@ export class Exits implements Phase {
   /** To a kqueue, where there is one. */
   #enqueue(entry: Entry): boolean {
     if (this.#queue === undefined) this.#queue = Queue.open(this.host);
-    if (this.#queue === null) return false;
+    if (!this.#queue) return false;
     const arm = this.#queue.add(entry.record.pid, () => this.#announce(entry));
     if (arm === undefined) return false;
     entry.arm = arm;
@@ -327,7 +342,8 @@ export class Exits implements Phase {
         this.#look = true;
         this.host.hurry();
         for (const { record, announced } of this.#silent) {
-          if (!announced && (record.pidfd >= 0 || record.kinship === Kinship.STRANGER)) this.#lookLater();
+          const tells = !this.#deaf && record.pidfd < 0 && record.kinship !== Kinship.STRANGER;
+          if (!announced && !tells) this.#lookLater();
         }
       })
       .unref();
@@ -358,10 +374,16 @@ class Queue {
   readonly #entries = new Map<number, () => void>();
   readonly #pids = new Int32Array(64);
 
-  /** Null where the kernel has none. */
-  static open(host: ProcessHost): Queue | null {
+  /** Null where the kernel has none, undefined when it has no room for one now. */
+  static open(host: ProcessHost): Queue | null | undefined {
     const fd = nativeChild().openQueue();
-    return fd < 0 ? null : new Queue(host, fd);
+    if (fd < 0) return fd === -ENOSYS ? null : undefined;
+    try {
+      return new Queue(host, fd);
+    } catch {
+      close(fd);
+      return undefined;
+    }
   }
 
   private constructor(host: ProcessHost, fd: number) {

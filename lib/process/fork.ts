@@ -7,6 +7,7 @@ import { AsyncResource } from 'node:async_hooks';
 import { fstatSync } from 'node:fs';
 import { types } from 'node:util';
 import { isMainThread } from 'node:worker_threads';
+import type { IoWatcher } from '../loop/contract.ts';
 import type { EventLoop, Phase } from '../loop/loop.ts';
 import { EBUSY } from '../sys/errno.ts';
 import {
@@ -60,6 +61,14 @@ interface Checked {
   named: Int32Array;
 }
 
+/** Who is told what becomes of a child. */
+interface Birth {
+  lives(child: ForkedProcess): void;
+  died(error: Error): void;
+  /** The kernel has no room to watch for its sign of life, and it was killed. */
+  refused(error: Error, child: ForkedProcess): void;
+}
+
 /** A child that has not said yet that it lives. */
 interface Unborn {
   settle(): void;
@@ -96,7 +105,12 @@ export class Forks implements Phase {
       const done = (pid: number, report: number) => {
         if (pid === 0) this.#beChild(checked, scope, live);
         else if (pid < 0) reject(forkError(pid));
-        else this.#bear(pid, report, checked, resolve, reject);
+        else this.#bear(pid, report, checked, birth);
+      };
+      const birth: Birth = {
+        lives: resolve,
+        died: reject,
+        refused: (error, child) => void child.exited.then(() => reject(error)),
       };
       const quiet = () => (checked.safety === 'strict' && !poolRests() ? 0 : hasImmediates() ? 1 : 2);
       const { flags, named, quiesceTimeout } = checked;
@@ -118,7 +132,7 @@ export class Forks implements Phase {
       // Between two tries V8 may do what its threads wait for: it interrupts JavaScript at calls and loops.
       const pid = nativeFork().forkNow(checked.flags, checked.named, report);
       if (pid === 0) return this.#beChild(checked, new AsyncResource('FORKBEARD_FORK'), liveSync) as never;
-      if (pid > 0) return this.#bear(pid, report[0] as number, checked, ignore, ignore);
+      if (pid > 0) return this.#bear(pid, report[0] as number, checked, BIRTH_IN_SYNC);
       if (pid === -EBUSY && performance.now() < deadline) continue;
       if (pid === -EBUSY) nativeFork().abandon();
       throw forkError(pid);
@@ -139,35 +153,34 @@ export class Forks implements Phase {
     run(() => scope.runInAsyncScope(checked.code, undefined, context));
   }
 
-  #bear(
-    pid: number,
-    report: number,
-    { onExit }: Checked,
-    resolve: (child: ForkedProcess) => void,
-    reject: (error: Error) => void,
-  ): ForkedProcess {
+  #bear(pid: number, report: number, { onExit }: Checked, birth: Birth): ForkedProcess {
     const child = new ChildHandle(this.exits, { pid, pidfd: -1, onExit });
     const message = new Int32Array(1);
-    const watcher = this.loop.watchIo(report, {
-      onReadReady: () => {
-        const count = read(report, new Uint8Array(message.buffer));
-        unborn.settle();
-        if (count === message.byteLength && message[0] === 0) resolve(child);
-        else if (count === message.byteLength) reject(systemError(message[0] as number, 'fork', { pid }));
-        else {
-          const died = stateError('FORK_DIED', `The forked child ${pid} ended before its code could begin`);
-          void child.exited.then(({ exitCode, signal }) => reject(Object.assign(died, { exitCode, signal })));
-        }
-      },
-    });
+    const onReadReady = () => {
+      const count = read(report, new Uint8Array(message.buffer));
+      unborn.settle();
+      if (count === message.byteLength && message[0] === 0) birth.lives(child);
+      else if (count === message.byteLength) birth.died(systemError(message[0] as number, 'fork', { pid }));
+      else {
+        const died = stateError('FORK_DIED', `The forked child ${pid} ended before its code could begin`);
+        void child.exited.then(({ exitCode, signal }) =>
+          birth.died(Object.assign(died, { exitCode, signal })),
+        );
+      }
+    };
+    let watcher: IoWatcher;
+    try {
+      watcher = this.loop.watchIo(report, { onReadReady });
+    } catch (error) {
+      close(report);
+      killIfAlive(child);
+      birth.refused(error as Error, child);
+      return child;
+    }
     const limit = this.loop.watchTime({ after: ALIVE_LIMIT }, () => {
       unborn.settle();
-      try {
-        child.kill('SIGKILL');
-      } catch {
-        // It ended at this moment.
-      }
-      reject(
+      killIfAlive(child);
+      birth.died(
         Object.assign(
           stateError('FORK_HUNG', `The forked child ${pid} gave no sign of life and was killed`),
           { pid },
@@ -184,7 +197,7 @@ export class Forks implements Phase {
       },
     };
     this.#unborn.add(unborn);
-    this.#whenClosed.set(unborn, () => resolve(child));
+    this.#whenClosed.set(unborn, () => birth.lives(child));
     return child;
   }
 
@@ -206,8 +219,23 @@ export class Forks implements Phase {
   }
 }
 
-function ignore(): void {
-  // A child of forkSync is handed out before it has reported.
+function ignore(): void {}
+
+/** A child of forkSync is handed out before it has reported. */
+const BIRTH_IN_SYNC: Birth = {
+  lives: ignore,
+  died: ignore,
+  refused: (error) => {
+    throw error;
+  },
+};
+
+export function killIfAlive(child: ForkedProcess): void {
+  try {
+    child.kill('SIGKILL');
+  } catch {
+    // It ended at this moment.
+  }
 }
 
 function forkError(errno: number): Error {

@@ -19,7 +19,13 @@ import {
 import * as sys from '../sys/index.ts';
 import { signalNumber } from '../sys/signals.ts';
 import { ChildHandle } from './child.ts';
-import type { ExitStatus, RunProcessOptions, RunProcessResult, SpawnOptions } from './contract.ts';
+import type {
+  ExitStatus,
+  RunProcessOptions,
+  RunProcessResult,
+  SignalName,
+  SpawnOptions,
+} from './contract.ts';
 import { PipeEnd } from './pipe-end.ts';
 import type { Dependent, Programs } from './programs.ts';
 import { launch } from './spawn.ts';
@@ -127,6 +133,8 @@ class Run implements Dependent {
   /** Why it was stopped, the first reason. */
   #failure: Error | undefined;
   #held = false;
+  /** Until nothing is left of it, its group included. */
+  #abandoning = false;
   #over = false;
 
   constructor(
@@ -149,19 +157,26 @@ class Run implements Dependent {
       leadsGroup,
       onExit: (exit) => this.#ended(exit),
     });
-    programs.add(this);
     const overflow = () =>
       this.#fail(stateError('MAX_BUFFER', this.#says(`said more than ${maxBuffer} bytes`)));
     const finished = () => this.#settleIfDone();
-    this.#stdout = new Capture(loop, ends.get(1) as number, maxBuffer, finished, overflow);
-    this.#stderr = new Capture(loop, ends.get(2) as number, maxBuffer, finished, overflow);
-    this.#stdin = stdin === undefined ? undefined : new Feed(loop, ends.get(0) as number, stdin);
+    this.#stdout = new Capture(ends.get(1) as number, maxBuffer, finished, overflow);
+    this.#stderr = new Capture(ends.get(2) as number, maxBuffer, finished, overflow);
+    this.#stdin = stdin === undefined ? undefined : new Feed(ends.get(0) as number, stdin);
+    programs.add(this);
     this.#onAbort = () => this.#cancel(abortError(signal as AbortSignal));
     signal?.addEventListener('abort', this.#onAbort);
     if (timeout !== undefined && timeout !== Number.POSITIVE_INFINITY) {
       this.#limit = loop.watchTime({ after: timeout }, () =>
         this.#cancel(stateError('TIMEOUT', this.#says(`did not end within ${timeout} ms`))),
       );
+    }
+    try {
+      this.#stdout.start(loop);
+      this.#stderr.start(loop);
+      this.#stdin?.start(loop);
+    } catch (error) {
+      this.#abandon(error as Error);
     }
   }
 
@@ -183,11 +198,29 @@ class Run implements Dependent {
   #fail(reason: Error): void {
     if (this.#failure !== undefined) return;
     this.#failure = reason;
-    if (this.#exit !== undefined) return;
-    // Refused (the program changed its user): we still wait for its end, and the error says why it took so long.
-    this.#child.stop({ signal: this.#settings.cancelSignal }).catch((error: unknown) => {
-      reason.cause ??= error;
+    if (this.#exit === undefined) void this.#stop(this.#settings.cancelSignal);
+  }
+
+  async #stop(signal: SignalName | number): Promise<void> {
+    try {
+      await this.#child.stop({ signal });
+    } catch (error) {
+      // Refused (the program changed its user): we still wait for its end, and the error says why it took so long.
+      if (this.#failure !== undefined) this.#failure.cause ??= error;
+    }
+  }
+
+  /** The kernel has no room to watch what leads to a program that runs already: it can only be ended. */
+  #abandon(reason: Error): void {
+    this.#failure = Object.assign(reason, { step: 'watch' });
+    this.#abandoning = true;
+    void this.#stop('SIGKILL').then(() => {
+      this.#abandoning = false;
+      this.#settleIfDone();
     });
+    this.#stdin?.close();
+    this.#stdout.close();
+    this.#stderr.close();
   }
 
   #ended(exit: ExitStatus): void {
@@ -205,7 +238,7 @@ class Run implements Dependent {
   }
 
   #settleIfDone(): void {
-    if (this.#exit === undefined || !this.#stdout.done || !this.#stderr.done) return;
+    if (this.#exit === undefined || this.#abandoning || !this.#stdout.done || !this.#stderr.done) return;
     this.#finish();
     const { encoding, failOnNonzero } = this.#settings;
     let result: RunProcessResult;
@@ -247,7 +280,7 @@ class Run implements Dependent {
 /** Reads a descriptor to its end. */
 class Capture {
   readonly #chunks: Buffer[] = [];
-  readonly #watcher: IoWatcher;
+  #watcher: IoWatcher | undefined;
   readonly #limit: number;
   readonly #finished: () => void;
   readonly #overflow: () => void;
@@ -255,12 +288,16 @@ class Capture {
   #bytes = 0;
   #buffer: Buffer | undefined;
 
-  constructor(loop: EventLoop, fd: number, limit: number, finished: () => void, overflow: () => void) {
+  constructor(fd: number, limit: number, finished: () => void, overflow: () => void) {
     this.#end = new PipeEnd(fd);
     this.#limit = limit;
     this.#finished = finished;
     this.#overflow = overflow;
-    this.#watcher = loop.watchIo(fd, { onReadReady: () => this.#read() });
+  }
+
+  /** Throws when the kernel has no room. */
+  start(loop: EventLoop): void {
+    this.#watcher = loop.watchIo(this.#end.fd, { onReadReady: () => this.#read() });
   }
 
   get done(): boolean {
@@ -268,7 +305,7 @@ class Capture {
   }
 
   close(): void {
-    this.#watcher.stop();
+    this.#watcher?.stop();
     this.#buffer = undefined;
     this.#end.close();
   }
@@ -313,18 +350,22 @@ class Capture {
 class Feed {
   readonly #end: PipeEnd;
   readonly #bytes: Uint8Array;
-  readonly #watcher: IoWatcher;
+  #watcher: IoWatcher | undefined;
   #at = 0;
 
-  constructor(loop: EventLoop, fd: number, bytes: Uint8Array) {
+  constructor(fd: number, bytes: Uint8Array) {
     this.#end = new PipeEnd(fd);
     this.#bytes = bytes;
-    this.#watcher = loop.watchIo(fd, { onWriteReady: () => this.#write() });
+  }
+
+  /** Throws when the kernel has no room. What a pipe holds at once needs no watching. */
+  start(loop: EventLoop): void {
     this.#write();
+    if (!this.#end.closed) this.#watcher = loop.watchIo(this.#end.fd, { onWriteReady: () => this.#write() });
   }
 
   close(): void {
-    this.#watcher.stop();
+    this.#watcher?.stop();
     this.#end.close();
   }
 

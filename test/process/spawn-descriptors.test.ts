@@ -258,27 +258,13 @@ describe.runIf(linux)('descriptors in the child are exactly those declared', () 
   );
 });
 
-describe.runIf(linux)('at the limit of descriptors', () => {
-  test('spawn says so, leaves nothing, and works again afterwards', async () => {
-    const { said, stderr } = await runFixture('descriptor-limit.mjs');
-    expect(stderr).toBe('');
-    expect(said).toEqual({
-      refused: ['EMFILE', 'EMFILE'],
-      steps: ['pipe', 'fork'],
-      left: 0,
-      children: 0,
-      works: 'again\n',
-    });
+test.runIf(linux)('a target above the limit of descriptors is refused', () => {
+  expect(refused({ command: 'true', stdio: { 2000000: 'ignore' } })).toMatchObject({
+    step: 'dup2',
+    fd: 2_000_000,
   });
-
-  test('a target above the limit is refused', () => {
-    expect(refused({ command: 'true', stdio: { 2000000: 'ignore' } })).toMatchObject({
-      step: 'dup2',
-      fd: 2_000_000,
-    });
-    expect(refused({ command: 'true', stdio: { 2000000: 2 } })).toMatchObject({
-      code: 'EBADF',
-      fd: 2_000_000,
-    });
+  expect(refused({ command: 'true', stdio: { 2000000: 2 } })).toMatchObject({
+    code: 'EBADF',
+    fd: 2_000_000,
   });
 });
