@@ -38,7 +38,9 @@ if (native === undefined && existsSync(`${kqueueBuild}/forkbeard.node`)) {
   projects.push(
     project(
       'kqueue',
-      ['test/acceptance/**/*.test.ts', 'test/loop/**/*.test.ts', 'test/process/fork*.test.ts'],
+      ['acceptance/**/*', 'loop/**/*', 'process/{fork*,signals,child,watch-process}'].map(
+        (name) => `test/${name}.test.ts`,
+      ),
       { FORKBEARD_NATIVE: kqueueBuild, FORKBEARD_LOOP: 'kqueue', FORKBEARD_TEST_BACKENDS: 'kqueue' },
     ),
   );
