@@ -79,7 +79,12 @@ export function forkSafety(): ForkSafety {
     );
   }
   const handles = count(
-    resources.filter((name) => !TIMERS.has(name) && !POOL_REQUEST.test(name) && !/^(TTY|Signal)/.test(name)),
+    without(
+      standardStreams(),
+      resources.filter(
+        (name) => !TIMERS.has(name) && !POOL_REQUEST.test(name) && !/^(TTY|Signal)/.test(name),
+      ),
+    ),
   );
   if (handles.total > 0) {
     add(
@@ -152,6 +157,26 @@ function poolRequests(resources: string[]): string[] {
   const others = resources.filter((name) => NETWORK_REQUEST.test(name)).length;
   const nameless = Math.max(0, nativeFork().requests() - named.length - others);
   return [...named, ...Array.from({ length: nameless }, () => 'a job of crypto, zlib or an addon')];
+}
+
+/** Names in `getActiveResourcesInfo` of what Node made of descriptors 0 to 2: pipes and sockets. Those stay a child's own. */
+function standardStreams(): string[] {
+  type Active = { _handle?: { fd?: number; constructor: { name: string } } };
+  const { _getActiveHandles } = process as unknown as { _getActiveHandles?: () => Active[] };
+  return (_getActiveHandles?.call(process) ?? []).flatMap(({ _handle: handle }) => {
+    if (handle?.fd === undefined || handle.fd < 0 || handle.fd > 2) return [];
+    return handle.constructor.name === 'TCP' ? 'TCPSocketWrap' : `${handle.constructor.name}Wrap`;
+  });
+}
+
+/** `names`, less one for each of `others`. */
+function without(others: string[], names: string[]): string[] {
+  const left = [...names];
+  for (const other of others) {
+    const at = left.indexOf(other);
+    if (at >= 0) left.splice(at, 1);
+  }
+  return left;
 }
 
 function count(names: string[]): { total: number; text: string } {

@@ -324,6 +324,7 @@ describe('safety', () => {
       warning: 'FORKBEARD_FORK_UNSAFE',
       off: 32,
       timers: expect.arrayContaining(['TIMERS']),
+      handles: [0, 'TCPServerWrap'],
       after: 33,
       messages: true,
     });
