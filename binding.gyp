@@ -28,6 +28,9 @@
   'target_defaults': {
     'conditions': [
       ['build_from_source!="true" and prebuilt=="true"', { 'type': 'none', 'sources/': [['exclude', '.*']] }],
+      # Node unloads an addon with the last environment that loaded it, a Worker's maybe, while handlers that it
+      # registered for the process's end, for forks and for signals stay: so it stays, too.
+      ['OS!="mac"', { 'ldflags': ['-Wl,-z,nodelete'] }],
     ],
     'include_dirs': ["<!(node -p \"require('node-addon-api').include_dir\")", 'native'],
     'defines': [

@@ -11,7 +11,7 @@ const { path } = await nodeBinary('20', 'linux-arm64');
 const env = { ...process.env, FORKBEARD_TEST_SLOW: '20' };
 // Without it the prebuilt binary of the architecture that Node reports is found, as in an installed package.
 delete env.FORKBEARD_NATIVE;
-for (const program of ['esm.mjs', 'require.cjs', 'worker.mjs', 'fork.mjs']) {
+for (const program of ['esm.mjs', 'require.cjs', 'worker.mjs', 'unload.mjs', 'fork.mjs']) {
   const args = ['-L', '/usr/aarch64-linux-gnu', path, join(root, 'test/package', program)];
   const { status, error } = spawnSync('qemu-aarch64', args, {
     cwd: root,

@@ -51,7 +51,7 @@ async function check(majors) {
 
   for (const major of majors) {
     const { path, version } = await nodeBinary(major);
-    const programs = ['esm.mjs', 'require.cjs', 'worker.mjs', 'fork.mjs'];
+    const programs = ['esm.mjs', 'require.cjs', 'worker.mjs', 'unload.mjs', 'fork.mjs'];
     for (const program of programs) run(`Node ${version}, ${program}`, path, [program], project);
     const permission = Number(major) < 22 ? '--experimental-permission' : '--permission';
     const withRead = [permission, '--allow-fs-read=*'];

@@ -1,6 +1,7 @@
 /**
  * Says whether the prebuilt binaries for Linux load wherever Node 20 runs: built for the processor and libc that their
- * names promise, no symbol version beyond what Node 20's own binary needs, and no library that a minimal system lacks.
+ * names promise, never unloaded, no symbol version beyond what Node 20's own binary needs, and no library that a minimal
+ * system lacks.
  *
  *   node scripts/check-symbols.mjs [files …]     default: all of prebuilds/linux-*
  *   node scripts/check-symbols.mjs --release     and every system that a release is for must be there
@@ -27,6 +28,7 @@ function problems(file) {
   });
   const found = [];
   if (!said.includes(machines[arch])) found.push(`is not built for ${arch}`);
+  if (!/\(FLAGS_1\).*NODELETE/.test(said)) found.push('can be unloaded under handlers that it registered');
   for (const [, library] of said.matchAll(/\(NEEDED\)\s+Shared library: \[(.*?)\]/g)) {
     if (!libraries[libc].test(library)) found.push(`needs ${library}`);
   }
