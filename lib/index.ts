@@ -28,6 +28,8 @@ export type {
   SpawnOptions,
   StdioTarget,
 } from './process/contract.ts';
+export { becomeSubreaper, setParentDeathSignal } from './process/lineage.ts';
 export { Loop } from './process/loop.ts';
+export { mapSharedMemory, sharedMemory } from './process/shared-memory.ts';
 export type { Address } from './sys/address.ts';
 export * as sys from './sys/index.ts';

@@ -5,7 +5,9 @@
 
 #include "child.h"
 #include "fork.h"
+#include "lineage.h"
 #include "loop.h"
+#include "memory.h"
 #include "signals.h"
 #include "spawn.h"
 #include "sys.h"
@@ -27,6 +29,8 @@ NAPI_MODULE_INIT(/* napi_env env, napi_value exports */) {
   Export(env, exports, "signals", forkbeard::MakeSignalExports);
   Export(env, exports, "child", forkbeard::MakeChildExports);
   Export(env, exports, "fork", forkbeard::MakeForkExports);
+  Export(env, exports, "lineage", forkbeard::MakeLineageExports);
+  Export(env, exports, "memory", forkbeard::MakeMemoryExports);
   Export(env, exports, "spawn", forkbeard::MakeSpawnExports);
   Export(env, exports, "sys", forkbeard::MakeSysExports);
   return exports;

@@ -345,7 +345,8 @@ napi_value Reap(napi_env env, napi_callback_info info) {
   return js::Int(env, Wait(pid, pidfd, kEveryChild, &out[0]));
 }
 
-// signal(pid, pidfd, number): 0 or a negative errno. Without a pidfd only for a child that nobody has reaped.
+// signal(pid, pidfd, number): 0 or a negative errno. Without a pidfd only to a child that nobody has reaped: a
+// stranger's number may be another's by now (-ENOSYS). Whether there is such a process (number 0) is answered anyway.
 napi_value Signal(napi_env env, napi_callback_info info) {
   js::Call<3> call(env, info);
   int32_t pid, pidfd, number;
@@ -359,6 +360,10 @@ napi_value Signal(napi_env env, napi_callback_info info) {
     if (errno != ENOSYS) return js::Int(env, -errno);
   }
 #endif
+  int status;
+  if (number != 0 && Wait(pid, -1, WNOWAIT | kEveryChild, &status) == -ECHILD) {
+    return js::Int(env, kill(pid, 0) < 0 ? -errno : -ENOSYS);
+  }
   return js::Int(env, kill(pid, number) < 0 ? -errno : 0);
 }
 

@@ -66,16 +66,18 @@ napi_value ForkLater(napi_env env, napi_callback_info info) {
   return js::Int(env, moment->Start(call[3], call[4]));
 }
 
-// forkNow(flags, named, out): the pid, 0 in the child, or a negative errno; out[0] is the report's descriptor.
+// forkNow(flags, named, out): the pid, 0 in the child, or a negative errno; out is the report's descriptor and the
+// pidfd of a detached child (or -1).
 napi_value ForkNow(napi_env env, napi_callback_info info) {
   js::Call<3> call(env, info);
   Forks* forks = Of(call);
   ForkRequest request;
   std::span<int32_t> out;
   if (forks->hooks == nullptr) return js::Int(env, -ENOTSUP);
-  if (!ReadRequest(call, 0, &request) || !call.Ints(2, 1, &out)) return js::Int(env, -EINVAL);
+  if (!ReadRequest(call, 0, &request) || !call.Ints(2, 2, &out)) return js::Int(env, -EINVAL);
   ForkOutcome outcome = ForkHere(forks, request);
   out[0] = outcome.report.Release();
+  out[1] = outcome.pidfd.Release();
   return js::Int(env, outcome.pid);
 }
 

@@ -20,6 +20,8 @@ export interface ChildOptions {
   readonly pid: number;
   /** Changes hands. -1 when whoever made the child has none: it is opened here. */
   readonly pidfd: number;
+  /** It was made to be another process's child: the nearest subreaper's, which may be this one. */
+  readonly detached?: boolean;
   /** The child leads a process group of its own. */
   readonly leadsGroup?: boolean;
   readonly onExit?: ((exit: ExitStatus) => void) | undefined;
@@ -65,11 +67,11 @@ export class ChildHandle implements ChildProcess {
     lost: () => this.#watch.stop(),
   };
 
-  constructor(exits: Exits, { pid, pidfd, leadsGroup = false, onExit }: ChildOptions) {
+  constructor(exits: Exits, { pid, pidfd, detached = false, leadsGroup = false, onExit }: ChildOptions) {
     this.pid = pid;
     this.#exits = exits;
     this.#onExit = onExit;
-    this.#record = ProcessRecord.ofOwn(pid, pidfd);
+    this.#record = detached ? ProcessRecord.ofDetached(pid, pidfd) : ProcessRecord.ofOwn(pid, pidfd);
     this.#record.hold();
     this.#group = leadsGroup ? new OwnedGroup(this.#record) : undefined;
     let resolve: (exit: ExitStatus) => void = () => {};

@@ -189,6 +189,13 @@ export interface ForkOptions {
    * they see the end of their connection, so that pools reconnect ('close').
    */
   parentHandles?: 'silence' | 'close';
+  /**
+   * The child is no child of this process but of the nearest subreaper above it (`becomeSubreaper`), or of init: a
+   * process in between forks it and ends, and is reaped before anybody is told. `exited` is then fulfilled without
+   * status, as that of any process that is not ours; signals go by pidfd and never reach a stranger (ENOSYS where there
+   * are no pidfds). A process that is the nearest subreaper itself gets the child back as its own. Default false.
+   */
+  detached?: boolean;
   /** Process title of the child. */
   title?: string;
   /**

@@ -30,7 +30,13 @@ import type { ExitStatus, ForkContext, ForkedProcess, ForkOptions } from './cont
 import type { Exits } from './exits.ts';
 import { enforce, poolRests } from './fork-safety.ts';
 import type { Loop } from './loop.ts';
-import { FLAG_CLOSE_HANDLES, FLAG_KEEP_SIGNALS, FLAG_LISTED, nativeFork } from './native-fork.ts';
+import {
+  FLAG_CLOSE_HANDLES,
+  FLAG_DETACHED,
+  FLAG_KEEP_SIGNALS,
+  FLAG_LISTED,
+  nativeFork,
+} from './native-fork.ts';
 import { hasImmediates } from './node-timers.ts';
 import { disownEnds } from './pipe-end.ts';
 
@@ -43,6 +49,7 @@ const OPTIONS = [
   'keepSignals',
   'inherit',
   'parentHandles',
+  'detached',
   'title',
   'safety',
   'quiesceTimeout',
@@ -67,6 +74,15 @@ interface Birth {
   died(error: Error): void;
   /** The kernel has no room to watch for its sign of life, and it was killed. */
   refused(error: Error, child: ForkedProcess): void;
+}
+
+/** What the fork gave the parent. */
+interface Born {
+  pid: number;
+  /** Where to read the child's first word. */
+  report: number;
+  /** -1 without. */
+  pidfd: number;
 }
 
 /** A child that has not said yet that it lives. */
@@ -102,10 +118,10 @@ export class Forks implements Phase {
     this.exits.host.ready();
     const scope = new AsyncResource('FORKBEARD_FORK');
     return new Promise((resolve, reject) => {
-      const done = (pid: number, report: number) => {
+      const done = (pid: number, report: number, pidfd: number) => {
         if (pid === 0) this.#beChild(checked, scope, live);
         else if (pid < 0) reject(forkError(pid));
-        else this.#bear(pid, report, checked, birth);
+        else this.#bear({ pid, report, pidfd }, checked, birth);
       };
       const birth: Birth = {
         lives: resolve,
@@ -126,13 +142,16 @@ export class Forks implements Phase {
     }
     enforce(checked.safety);
     this.exits.host.ready();
-    const report = new Int32Array(1);
+    const out = new Int32Array(2);
     const deadline = performance.now() + checked.quiesceTimeout;
     for (;;) {
       // Between two tries V8 may do what its threads wait for: it interrupts JavaScript at calls and loops.
-      const pid = nativeFork().forkNow(checked.flags, checked.named, report);
+      const pid = nativeFork().forkNow(checked.flags, checked.named, out);
       if (pid === 0) return this.#beChild(checked, new AsyncResource('FORKBEARD_FORK'), liveSync) as never;
-      if (pid > 0) return this.#bear(pid, report[0] as number, checked, BIRTH_IN_SYNC);
+      if (pid > 0) {
+        const [report = -1, pidfd = -1] = out;
+        return this.#bear({ pid, report, pidfd }, checked, BIRTH_IN_SYNC);
+      }
       if (pid === -EBUSY && performance.now() < deadline) continue;
       if (pid === -EBUSY) nativeFork().abandon();
       throw forkError(pid);
@@ -153,8 +172,13 @@ export class Forks implements Phase {
     run(() => scope.runInAsyncScope(checked.code, undefined, context));
   }
 
-  #bear(pid: number, report: number, { onExit }: Checked, birth: Birth): ForkedProcess {
-    const child = new ChildHandle(this.exits, { pid, pidfd: -1, onExit });
+  #bear({ pid, report, pidfd }: Born, { onExit, flags }: Checked, birth: Birth): ForkedProcess {
+    const child = new ChildHandle(this.exits, {
+      pid,
+      pidfd,
+      detached: (flags & FLAG_DETACHED) !== 0,
+      onExit,
+    });
     const message = new Int32Array(1);
     const onReadReady = () => {
       const count = read(report, new Uint8Array(message.buffer));
@@ -257,6 +281,7 @@ function check(options: ForkOptions, inherited: readonly number[]): Checked {
     keepSignals = false,
     inherit = 'all',
     parentHandles = 'silence',
+    detached = false,
     title,
     safety = 'strict',
     quiesceTimeout = DEFAULT_QUIESCE_TIMEOUT,
@@ -266,6 +291,7 @@ function check(options: ForkOptions, inherited: readonly number[]): Checked {
   checkBoolean(keepSignals, 'options.keepSignals');
   if (parentHandles !== 'silence' && parentHandles !== 'close')
     throw invalidValue('options.parentHandles', "'silence' or 'close'", parentHandles);
+  checkBoolean(detached, 'options.detached');
   if (title !== undefined && typeof title !== 'string') throw invalidType('options.title', 'a string', title);
   if (safety !== 'strict' && safety !== 'warn' && safety !== 'off')
     throw invalidValue('options.safety', "'strict', 'warn' or 'off'", safety);
@@ -285,7 +311,8 @@ function check(options: ForkOptions, inherited: readonly number[]): Checked {
     flags:
       (keepSignals ? FLAG_KEEP_SIGNALS : 0) |
       (parentHandles === 'close' ? FLAG_CLOSE_HANDLES : 0) |
-      (listed ? FLAG_LISTED : 0),
+      (listed ? FLAG_LISTED : 0) |
+      (detached ? FLAG_DETACHED : 0),
     named: Int32Array.from([...named, ...inherited]),
   };
 }

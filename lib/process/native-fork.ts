@@ -7,23 +7,25 @@ import { addon, v8Addon } from '../native.ts';
 export const FLAG_KEEP_SIGNALS = 1;
 export const FLAG_CLOSE_HANDLES = 2;
 export const FLAG_LISTED = 4;
+export const FLAG_DETACHED = 8;
 
 export interface NativeFork {
   useHooks(hooks: object): number;
   /**
    * Forks when `quiet` says 2 (or 1, if that goes on), V8's threads rest and no JavaScript is on the stack; after `ms`
    * at the latest it gives up. `done` is called in both processes: with the pid and a descriptor to read the child's
-   * first report from, with 0 in the child, or with a negative errno (-EBUSY: no quiet moment).
+   * first report from, with 0 in the child, or with a negative errno (-EBUSY: no quiet moment). `pidfd` is a detached
+   * child's, or -1.
    */
   forkLater(
     flags: number,
     named: Int32Array,
     ms: number,
     quiet: () => number,
-    done: (pid: number, report: number) => void,
+    done: (pid: number, report: number, pidfd: number) => void,
   ): number;
-  /** Right here. The pid, 0 in the child, or a negative errno; -EBUSY: try again, or abandon. report[0] as above. */
-  forkNow(flags: number, named: Int32Array, report: Int32Array): number;
+  /** Right here. The pid, 0 in the child, or a negative errno; -EBUSY: try again, or abandon. `out`: report and pidfd. */
+  forkNow(flags: number, named: Int32Array, out: Int32Array): number;
   abandon(): void;
   /** In a child: it lives. */
   report(): void;

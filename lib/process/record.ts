@@ -76,6 +76,16 @@ export class ProcessRecord {
     return record;
   }
 
+  /** The record of a child that was given away. It has come to us if we are the nearest subreaper, or the only process. */
+  static ofDetached(pid: number, pidfd: number): ProcessRecord {
+    const native = nativeChild();
+    const kept = pidfd < 0 ? -1 : native.keep(pidfd);
+    const kinship = native.kinship(pid, kept);
+    const record = new ProcessRecord(pid, kept, kinship, kinship === Kinship.OURS);
+    book().set(pid, record);
+    return record;
+  }
+
   hold(): void {
     this.#holders++;
   }

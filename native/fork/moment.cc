@@ -83,8 +83,9 @@ void ForkMoment::Tell(ForkOutcome outcome) {
   napi_value global, done;
   napi_get_global(env, &global);
   napi_get_reference_value(env, done_, &done);
-  napi_value arguments[] = {js::Int(env, outcome.pid), js::Int(env, outcome.report.Release())};
-  napi_status status = napi_make_callback(env, context_, global, done, 2, arguments, nullptr);
+  napi_value arguments[] = {js::Int(env, outcome.pid), js::Int(env, outcome.report.Release()),
+                            js::Int(env, outcome.pidfd.Release())};
+  napi_status status = napi_make_callback(env, context_, global, done, 3, arguments, nullptr);
   if (status != napi_pending_exception) return;
   napi_value error;
   if (napi_get_and_clear_last_exception(env, &error) == napi_ok) napi_fatal_exception(env, error);

@@ -19,7 +19,7 @@ class ForkMoment {
   ForkMoment(const ForkMoment&) = delete;
   ForkMoment& operator=(const ForkMoment&) = delete;
 
-  // `quiet()` tells whether JavaScript has nothing queued, `done(pid, report)` is called in both processes.
+  // `quiet()` tells whether JavaScript has nothing queued, `done(pid, report, pidfd)` is called in both processes.
   int Start(napi_value quiet, napi_value done);
   void Stop() { uv_idle_stop(&idle_); }
 

@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -11,6 +12,7 @@
 
 #include "child.h"
 #include "descriptors.h"
+#include "fork/detached.h"
 #include "fork/handles.h"
 #include "fork/moment.h"
 #include "fork/unlisted.h"
@@ -86,8 +88,10 @@ ForkOutcome ForkHere(Forks* forks, const ForkRequest& request) {
   ForkOutcome outcome;
   // What the parent has not written yet it will write once.
   fflush(nullptr);
+  // A detached child reads from it as well, see WaitAtGate.
+  const bool detached = request.Has(kDetached);
   int pipe[2];
-  if (int error = MakePipe(pipe); error < 0) {
+  if (int error = detached ? MakeSocketPair(SOCK_STREAM, pipe) : MakePipe(pipe); error < 0) {
     outcome.pid = error;
     return outcome;
   }
@@ -99,10 +103,11 @@ ForkOutcome ForkHere(Forks* forks, const ForkRequest& request) {
   sigset_t all, before;
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
-  pid_t pid = fork();
-  int error = errno;
+  pid_t pid = detached ? ForkDetached() : fork();
+  if (pid < 0 && !detached) pid = -errno;
   if (pid == 0) {
     read.Reset();
+    if (detached && !WaitAtGate(written.get())) _exit(127);
     if (int failed = BecomeChild(forks, request, written); failed < 0) EndWithReport(written, failed);
     forks->report = std::move(written);
     sigemptyset(&all);
@@ -110,9 +115,13 @@ ForkOutcome ForkHere(Forks* forks, const ForkRequest& request) {
     outcome.pid = 0;
     return outcome;
   }
+  if (pid > 0 && detached) {
+    outcome.pidfd = Fd(std::max(-1, PinDetached(pid)));
+    OpenGate(read.get());
+  }
   forks->hooks->parent();
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
-  outcome.pid = pid < 0 ? -error : pid;
+  outcome.pid = pid;
   if (pid > 0) outcome.report = std::move(read);
   return outcome;
 }

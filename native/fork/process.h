@@ -33,6 +33,7 @@ struct Forks {
 struct ForkOutcome {
   pid_t pid = -1;  // 0 in the child; a negative errno when there is none
   Fd report;       // the parent's end of the pipe on which the child says that it lives
+  Fd pidfd;        // of a detached child, where there can be one
 };
 
 // -EBUSY: V8's threads did not come to rest in time, and no new work of theirs starts: try again, or abandon.

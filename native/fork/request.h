@@ -14,6 +14,8 @@ enum ForkFlags : uint32_t {
   kCloseHandles = 2,
   // Descriptors that are not named are closed.
   kListed = 4,
+  // The child is the nearest subreaper's, not ours.
+  kDetached = 8,
 };
 
 struct ForkRequest {

@@ -1,5 +1,5 @@
 /** What the tests of signals and processes share: backends and modes to run in, and ways to wait for events. */
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -107,4 +107,47 @@ export function compile(name: string): { program: string; remove: () => void } {
   const program = join(folder, name);
   execFileSync('cc', ['-O1', '-o', program, fixture(`${name}.c`)]);
   return { program, remove: () => rmSync(folder, { recursive: true }) };
+}
+
+/** The Node that fixtures run in: FORKBEARD_TEST_NODE names another, with a native build for it. */
+export const node = process.env['FORKBEARD_TEST_NODE'] ?? process.execPath;
+
+export interface Around {
+  env?: Record<string, string>;
+  /** A program that starts it, with arguments. */
+  through?: string[];
+  flags?: string[];
+}
+
+/** Runs a fixture in a process group of its own, which is gone afterwards; what it says last is JSON. */
+export async function seenBy(
+  name: string,
+  args: string[],
+  { env = {}, through = [], flags = [] }: Around = {},
+): Promise<unknown> {
+  const [program, ...rest] = [...through, node, ...flags, fixture(name), ...args] as [string, ...string[]];
+  const child = spawn(program, rest, {
+    detached: true,
+    stdio: ['ignore', 'pipe', 'inherit'],
+    env: { ...process.env, NODE_OPTIONS: '', ...env },
+  });
+  const killGroup = () => {
+    try {
+      process.kill(-(child.pid as number), 'SIGKILL');
+    } catch {
+      // All gone.
+    }
+  };
+  const limit = setTimeout(killGroup, 2 * PATIENCE);
+  let stdout = '';
+  child.stdout.on('data', (chunk) => {
+    stdout += chunk;
+  });
+  const end = await new Promise<number | string>((resolve) =>
+    child.on('close', (code, signal) => resolve(code ?? (signal as string))),
+  );
+  clearTimeout(limit);
+  killGroup();
+  if (end !== 0) throw new Error(`${name} ${args.join(' ')} ended with ${end}, having said ${stdout}`);
+  return JSON.parse(stdout.trimEnd().split('\n').at(-1) as string);
 }
