@@ -26,7 +26,10 @@ export interface Place {
 /** monitor -> mold */
 export type ToMold =
   | Assignment
-  /** With one descriptor: the worker's end of its channel. */
+  /**
+   * With descriptors: the worker's end of its channel, then the listeners that are its own, if it does not share those
+   * that the mold has (`reusePort`).
+   */
   | { type: 'fork'; place: Place }
   | { type: 'leave' };
 
@@ -54,6 +57,8 @@ export type FromWorker =
   | { type: 'resumed' }
   /** The worker asks for its own replacement: it has served or lived long enough. */
   | { type: 'tired'; reason: 'requests' | 'lifetime' }
+  /** A signal of its own told it to: it drains as if the monitor had said so, and ends with 0. */
+  | { type: 'leaving' }
   | { type: 'slow-request'; method: string; url: string; age: number }
   | { type: 'promoted'; pid: number }
   | { type: 'not-promoted'; error: Failure };

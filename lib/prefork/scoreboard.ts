@@ -26,6 +26,8 @@ const FIELDS = [
   'nearHeapLimit',
   /** A number of `PAUSES`. */
   'paused',
+  /** 1 while the worker takes connections; also while it is paused. */
+  'accepting',
 ] as const;
 
 export type Field = (typeof FIELDS)[number];
@@ -67,11 +69,14 @@ export function monotonic(): number {
 export class Entry {
   readonly #fields: Float64Array;
   readonly #memory: ArrayBuffer;
+  /** Texts are written for every request. */
+  readonly #texts: Record<Text, { length: Uint32Array; bytes: Uint8Array }>;
   readonly index: number;
 
   constructor(memory: ArrayBuffer, index: number) {
     this.#memory = memory;
     this.index = index;
+    this.#texts = { request: this.#text('request'), stack: this.#text('stack') };
     this.#fields = new Float64Array(memory, index * ENTRY_SIZE, FIELDS.length);
   }
 
@@ -87,26 +92,31 @@ export class Entry {
     this.set(field, this.get(field) + value);
   }
 
-  /** Length first (4 bytes), then UTF-8, cut where the room ends. */
   write(text: Text, value: string): void {
-    const { at, size } = textOffset(this.index, text);
-    const { written } = encoder.encodeInto(value, new Uint8Array(this.#memory, at + 4, size - 4));
-    new Uint32Array(this.#memory, at, 1)[0] = written;
+    const { length, bytes } = this.#texts[text];
+    length[0] = encoder.encodeInto(value, bytes).written;
   }
 
   read(text: Text): string {
-    const { at, size } = textOffset(this.index, text);
-    const [length = 0] = new Uint32Array(this.#memory, at, 1);
-    return decoder.decode(new Uint8Array(this.#memory, at + 4, Math.min(length, size - 4)));
+    const { length, bytes } = this.#texts[text];
+    // A copy: decoders refuse memory that is shared, and what is half written may change under them.
+    return decoder.decode(bytes.slice(0, Math.min(length[0] as number, bytes.length)));
   }
 
   /** For the next worker. */
   clear(): void {
     new Uint8Array(this.#memory, this.index * ENTRY_SIZE, ENTRY_SIZE).fill(0);
   }
+
+  /** Length first (4 bytes), then UTF-8, cut where the room ends. */
+  #text(text: Text): { length: Uint32Array; bytes: Uint8Array } {
+    const { at, size } = textOffset(this.index, text);
+    const length = new Uint32Array(this.#memory, at, 1);
+    return { length, bytes: new Uint8Array(this.#memory, at + 4, size - 4) };
+  }
 }
 
-/** All entries, and which of them are taken: the monitor's view. */
+/** All entries; `take` and `giveBack` are the monitor's, who knows which of them are taken. */
 export class Scoreboard {
   readonly memory: ArrayBuffer;
   readonly entries: number;
@@ -118,11 +128,19 @@ export class Scoreboard {
     this.#free = Array.from({ length: this.entries }, (_, index) => this.entries - 1 - index);
   }
 
+  entry(index: number): Entry {
+    return new Entry(this.memory, index);
+  }
+
+  all(): Entry[] {
+    return Array.from({ length: this.entries }, (_, index) => this.entry(index));
+  }
+
   /** A cleared entry, or undefined when the board is full. */
   take(): Entry | undefined {
     const index = this.#free.pop();
     if (index === undefined) return undefined;
-    const entry = new Entry(this.memory, index);
+    const entry = this.entry(index);
     entry.clear();
     return entry;
   }

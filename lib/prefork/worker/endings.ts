@@ -1,0 +1,80 @@
+/**
+ * How a process of the application ends: what exit code an error stands for, and what becomes of errors that nobody
+ * caught. The monitor decides by the code what follows.
+ */
+import { writeSync } from 'node:fs';
+import { inspect } from 'node:util';
+import { EXIT } from '../exit-codes.ts';
+import type { Failure } from '../messages.ts';
+
+type Faults = Partial<NodeJS.ErrnoException>;
+
+const CODES = new Map<string, number>([
+  ['ENOMEM', EXIT.memory],
+  ['ERR_MEMORY_ALLOCATION_FAILED', EXIT.memory],
+  ['ERR_BUFFER_OUT_OF_MEMORY', EXIT.memory],
+  ['EMFILE', EXIT.outOfDescriptors],
+  ['ENFILE', EXIT.outOfDescriptors],
+]);
+
+/** Of an error that ended a worker at work. */
+export function codeOfUncaught(error: unknown): number {
+  const { code, errno, syscall, message } = faults(error);
+  if (error instanceof RangeError && /allocation failed/i.test(message ?? '')) return EXIT.memory;
+  const known = CODES.get(String(code));
+  if (known !== undefined) return known;
+  return typeof errno === 'number' && typeof syscall === 'string' ? EXIT.system : EXIT.uncaught;
+}
+
+/** Of an error that kept the application from starting. */
+export function codeOfBoot(error: unknown): number {
+  const { code, syscall } = faults(error);
+  const binding = syscall === 'listen' || syscall === 'bind';
+  if (binding && code === 'EADDRINUSE') return EXIT.addressInUse;
+  if (binding && (code === 'EACCES' || code === 'EPERM')) return EXIT.noPermission;
+  return EXIT.boot;
+}
+
+/** Of an error of a fork. */
+export function codeOfFork(error: unknown): number {
+  const { code } = faults(error);
+  if (code === 'EAGAIN' || code === 'ENOMEM') return EXIT.outOfKernelMemory;
+  if (code === 'EMFILE' || code === 'ENFILE') return EXIT.outOfDescriptors;
+  return EXIT.unsafeFork;
+}
+
+/** An error as a message carries it. */
+export function failure(error: unknown, exitCode: number): Failure {
+  const { message, stack, code } = faults(error);
+  return {
+    message: message ?? inspect(error),
+    ...(typeof stack === 'string' && { stack }),
+    ...(typeof code === 'string' && { code }),
+    exitCode,
+  };
+}
+
+/**
+ * Ends this process by an error that nobody caught, with the code that it stands for. An application that listens for
+ * 'uncaughtException' has the say, as in any Node process.
+ */
+export function endWhenUncaught(who: string, before: (error: unknown) => number = codeOfUncaught): void {
+  process.on('uncaughtException', (error: unknown) => {
+    if (process.listenerCount('uncaughtException') > 1) return;
+    const code = before(error);
+    complain(`${who}: uncaught ${inspect(error)}\n`);
+    process.exit(code);
+  });
+}
+
+export function complain(text: string): void {
+  try {
+    writeSync(2, text);
+  } catch {
+    // Nobody listens.
+  }
+}
+
+function faults(error: unknown): Faults {
+  return (typeof error === 'object' && error !== null ? error : {}) as Faults;
+}

@@ -1,0 +1,72 @@
+/**
+ * Where and as whom the application runs: its user, umask, working directory and environment. Taken up once, before
+ * the first line of the application is loaded, so that nothing of it ever runs with the monitor's rights.
+ */
+import { readFileSync } from 'node:fs';
+import { parseEnv } from 'node:util';
+import { EXIT } from '../exit-codes.ts';
+import type { Plan } from '../plan.ts';
+
+/** One clear sentence, and what to exit with. */
+export class SurroundingsError extends Error {
+  readonly exitCode: number;
+
+  constructor(message: string, exitCode: number, cause: unknown) {
+    super(message, { cause });
+    this.name = 'SurroundingsError';
+    this.exitCode = exitCode;
+  }
+}
+
+type Settings = Pick<Plan, 'uid' | 'gid' | 'groups' | 'umask' | 'cwd' | 'envFiles' | 'env'>;
+
+/** Throws a SurroundingsError: the application must not be loaded then. */
+export function takeUp(plan: Settings): void {
+  // Read with the monitor's rights: secrets are often root's alone.
+  takeEnvironment(plan);
+  become(plan);
+  if (plan.umask !== null) process.umask(plan.umask);
+  attempt(EXIT.boot, `Cannot change to the directory ${plan.cwd}`, () => process.chdir(plan.cwd));
+}
+
+/** What is set already goes before files, as with `node --env-file`; `env` goes before both. */
+function takeEnvironment({ envFiles, env }: Settings): void {
+  const given = new Set(Object.keys(process.env));
+  for (const file of envFiles) {
+    attempt(EXIT.boot, `Cannot read the environment file ${file}`, () => {
+      for (const [name, value] of Object.entries(parseEnv(readFileSync(file, 'utf8')))) {
+        if (!given.has(name)) process.env[name] = value;
+      }
+    });
+  }
+  Object.assign(process.env, env);
+}
+
+/** Groups first: whoever has given up the user may not change them any more. */
+function become({ uid, gid, groups }: Settings): void {
+  if (groups !== null && !hasGroups(groups)) {
+    attempt(EXIT.noPermission, `Cannot take the supplementary groups ${groups.join(', ')}`, () =>
+      process.setgroups?.(groups),
+    );
+  }
+  if (gid !== null && gid !== process.getgid?.()) {
+    attempt(EXIT.noPermission, `Cannot become group ${gid}`, () => process.setgid?.(gid));
+  }
+  if (uid !== null && uid !== process.getuid?.()) {
+    attempt(EXIT.noPermission, `Cannot become user ${uid}`, () => process.setuid?.(uid));
+  }
+}
+
+function hasGroups(groups: readonly number[]): boolean {
+  const have = new Set(process.getgroups?.());
+  return have.size === groups.length && groups.every((group) => have.has(group));
+}
+
+function attempt(exitCode: number, sentence: string, act: () => void): void {
+  try {
+    act();
+  } catch (error) {
+    const why = (error as NodeJS.ErrnoException).message;
+    throw new SurroundingsError(`${sentence}: ${why}`, exitCode, error);
+  }
+}

@@ -1,0 +1,236 @@
+/**
+ * A worker's life: it boots the application, says that it is ready, serves, and leaves. The same for workers that a mold
+ * forked and for those that were spawned; mold.ts and entry.ts make them. Everything that ends a worker comes through
+ * `#leave`, `#endQuickly` or endings.ts.
+ */
+import type { Server } from 'node:net';
+import type { Loop } from '../../process/loop.ts';
+import { close } from '../../sys/index.ts';
+import type { Channel } from '../channel.ts';
+import type { WorkerInfo } from '../contract.ts';
+import { EXIT } from '../exit-codes.ts';
+import type { FromWorker, Place, ToWorker } from '../messages.ts';
+import type { Plan } from '../plan.ts';
+import { type Entry, monotonic, type Scoreboard } from '../scoreboard.ts';
+import type { Application, Serving } from './application.ts';
+import { Attachment } from './attachment.ts';
+import { depart, sessionsOf } from './departure.ts';
+import { codeOfBoot, codeOfUncaught, endWhenUncaught, failure } from './endings.ts';
+import { Fairness } from './fairness.ts';
+import { Permits } from './permits.ts';
+import { Pulse } from './pulse.ts';
+import { Requests } from './requests.ts';
+
+/** What requests in flight get when the monitor is gone. ms */
+const WITHOUT_MONITOR = 5000;
+/** The monitor ends a worker that does not leave in time, and tells that so; it gets this long to do it. ms */
+const AFTER_LIMIT = 1000;
+
+export interface WorkerOptions {
+  loop: Loop;
+  channel: Channel<ToWorker, FromWorker>;
+  board: Scoreboard;
+  /** Descriptors. */
+  listeners: readonly number[];
+  plan: Plan;
+  place: Place;
+  method: 'fork' | 'spawn';
+  /** Loaded by the mold already, or still to be loaded. */
+  application: Application | (() => Promise<Application>);
+}
+
+interface AtWork {
+  application: Application;
+  serving: Serving;
+  attachment: Attachment;
+  requests: Requests;
+  pulse: Pulse;
+  leave: Parameters<typeof depart>[0];
+}
+
+type Stage = 'booting' | 'serving' | 'leaving';
+
+export class Worker {
+  readonly #options: WorkerOptions;
+  readonly #info: WorkerInfo;
+  readonly #entry: Entry;
+  readonly #name: string;
+  #stage: Stage = 'booting';
+  #work: AtWork | undefined;
+  /** What it leaves with; the last reason counts. */
+  #code: number = EXIT.drained;
+  #tired = false;
+  #bornAt = monotonic();
+
+  constructor(options: WorkerOptions) {
+    const { place, method, board, plan } = options;
+    this.#options = options;
+    this.#info = { id: place.worker, pid: process.pid, generation: place.generation, method };
+    this.#entry = board.entry(place.entry);
+    this.#name = `forkbeard: worker ${place.worker} gen ${place.generation} [${plan.title}]`;
+  }
+
+  /** Never throws: what goes wrong is told to the monitor, and ends this process. */
+  async start(): Promise<void> {
+    process.title = this.#name;
+    process.env['FORKBEARD_WORKER'] = String(this.#info.id);
+    this.#entry.set('pid', this.#info.pid);
+    this.#entry.set('beat', monotonic());
+    this.#options.channel.send({ type: 'hello', pid: this.#info.pid });
+    this.#heedSignals();
+    endWhenUncaught(this.#name, (error) =>
+      this.#stage === 'booting' ? this.#tellFailure(error) : codeOfUncaught(error),
+    );
+    try {
+      await this.#boot();
+    } catch (error) {
+      process.exit(this.#tellFailure(error));
+    }
+  }
+
+  onMessage(message: ToWorker, descriptors: number[]): void {
+    switch (message.type) {
+      case 'stop':
+        if (message.how === 'quick') this.#endQuickly();
+        else void this.#leave(message.recycled ? EXIT.recycled : EXIT.drained, AFTER_LIMIT);
+        break;
+      case 'reopen':
+        // What programs that open their logs anew listen for; nothing is sent to one that does not.
+        process.emit('SIGUSR1', 'SIGUSR1');
+        break;
+    }
+    for (const fd of descriptors) close(fd);
+  }
+
+  /** The monitor is gone. */
+  onEnd(): void {
+    this.#code = EXIT.lostMonitor;
+    void this.#leave(EXIT.lostMonitor, 0, WITHOUT_MONITOR);
+  }
+
+  // ------------------------------------------------------------------------------------------ boot
+
+  async #boot(): Promise<void> {
+    const { channel, method } = this.#options;
+    const application = await this.#application();
+    if (method === 'fork') application.settleIn();
+    await application.hooks.afterFork?.(this.#info);
+    const serving = await application.serve(this.#info);
+    if (this.#stage !== 'booting') return;
+    this.#work = this.#attach(application, serving);
+    this.#stage = 'serving';
+    channel.send({ type: 'ready' });
+    serving.server.emit('listening');
+    await application.hooks.onReady?.(this.#info);
+  }
+
+  async #application(): Promise<Application> {
+    const { application } = this.#options;
+    return typeof application === 'function' ? application() : application;
+  }
+
+  #tellFailure(error: unknown): number {
+    const code = codeOfBoot(error);
+    this.#options.channel.send({ type: 'failed', error: failure(error, code) });
+    return code;
+  }
+
+  #attach(application: Application, serving: Serving): AtWork {
+    const { loop, channel, board, listeners, plan } = this.#options;
+    const { server } = serving;
+    const entry = this.#entry;
+    const permits = new Permits(server, plan);
+    const requests = new Requests(server, entry, {
+      onBegin: (socket) => {
+        permits.settled(socket);
+        this.#countDown();
+      },
+      onEnd: () => attachment.reconsider(),
+      onSlow: (request) => {
+        channel.send({ type: 'slow-request', ...request });
+        application.hooks.onRequestTimeout?.(request, this.#info);
+      },
+    });
+    const sessions = sessionsOf(server);
+    const attachment = new Attachment({
+      loop,
+      server,
+      listeners,
+      entry,
+      fairness: new Fairness(board, entry),
+      lack: (connections) => permits.lack(connections, requests.inFlight),
+      onAccepted: (socket) => permits.accepted(socket),
+      onClosed: (socket) => permits.settled(socket),
+      onPaused: () => channel.send({ type: 'paused', reason: 'descriptors' }),
+      onResumed: () => channel.send({ type: 'resumed' }),
+    });
+    const pulse = new Pulse(entry, () => {
+      requests.review(plan.requestTimeout);
+      permits.review();
+      attachment.reconsider();
+      this.#age();
+    });
+    const leave = {
+      server: server as Server,
+      attachment,
+      requests,
+      sessions,
+      onStop: () => application.hooks.onStop?.(this.#info),
+      onEmpty: () => serving.close?.(),
+      limit: plan.gracefulTimeout,
+    };
+    return { application, serving, attachment, requests, pulse, leave };
+  }
+
+  // -------------------------------------------------------------------------------------- limits of its own
+
+  #countDown(): void {
+    const { maxRequests } = this.#options.place;
+    if (maxRequests > 0 && this.#work !== undefined && this.#work.requests.served >= maxRequests)
+      this.#tire('requests');
+  }
+
+  #age(): void {
+    const { maxLifetime } = this.#options.place;
+    if (maxLifetime > 0 && monotonic() - this.#bornAt >= maxLifetime) this.#tire('lifetime');
+  }
+
+  /** It serves on until its replacement is ready and the monitor says stop. */
+  #tire(reason: 'requests' | 'lifetime'): void {
+    if (this.#tired || this.#stage !== 'serving') return;
+    this.#tired = true;
+    this.#options.channel.send({ type: 'tired', reason });
+  }
+
+  // ------------------------------------------------------------------------------------------ the end
+
+  #heedSignals(): void {
+    const { loop, channel } = this.#options;
+    loop
+      .watchSignal('SIGTERM', () => {
+        channel.send({ type: 'leaving' });
+        void this.#leave(EXIT.drained, 0);
+      })
+      .unref();
+    for (const signal of ['SIGINT', 'SIGQUIT']) loop.watchSignal(signal, () => this.#endQuickly()).unref();
+  }
+
+  /** `grace`: how long after the limit this process ends itself. */
+  async #leave(code: number, grace: number, limit?: number): Promise<void> {
+    if (this.#stage === 'leaving') return;
+    const work = this.#work;
+    this.#stage = 'leaving';
+    if (this.#code !== EXIT.lostMonitor) this.#code = code;
+    if (work !== undefined) {
+      const leave = { ...work.leave, limit: (limit ?? work.leave.limit) + grace };
+      await depart(leave);
+      work.pulse.stop();
+    }
+    process.exit(this.#code);
+  }
+
+  #endQuickly(): void {
+    this.#stage = 'leaving';
+    process.exit(EXIT.drained);
+  }
+}
