@@ -15,7 +15,6 @@
 
 #include "fork/moment.h"
 #include "fork/process.h"
-#include "fork/threads.h"
 #include "js.h"
 
 namespace forkbeard {
@@ -104,11 +103,12 @@ napi_value Report(napi_env env, napi_callback_info info) {
 }
 
 // threads(): [[number, name], …] of this process's threads.
-napi_value Threads(napi_env env, napi_callback_info) {
+napi_value ListThreads(napi_env env, napi_callback_info info) {
+  js::Call<0> call(env, info);
   napi_value list;
   napi_create_array(env, &list);
   uint32_t index = 0;
-  for (const auto& [number, name] : ThreadNames()) {
+  for (const auto& [number, name] : Of(call)->threads.List()) {
     napi_value pair;
     napi_create_array_with_length(env, 2, &pair);
     napi_set_element(env, pair, 0, js::Int(env, number));
@@ -165,7 +165,7 @@ napi_value MakeForkExports(napi_env env) {
   js::SetFunction(env, exports, "forkNow", ForkNow, forks);
   js::SetFunction(env, exports, "abandon", Abandon, forks);
   js::SetFunction(env, exports, "report", Report, forks);
-  js::SetFunction(env, exports, "threads", Threads);
+  js::SetFunction(env, exports, "threads", ListThreads, forks);
   js::SetFunction(env, exports, "fillRandom", FillRandom);
   js::SetFunction(env, exports, "requests", Requests, forks);
   js::SetFunction(env, exports, "hasWork", HasWork, forks);
