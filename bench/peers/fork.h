@@ -20,7 +20,7 @@ static int Compare(const void* a, const void* b) {
   return (x > y) - (x < y);
 }
 
-static double Quantile(double* values, int count, double part) {
+static double Median(double* values, int count) {
   qsort(values, count, sizeof *values, Compare);
-  return values[(int)(count * part)];
+  return values[count / 2];
 }

@@ -16,7 +16,7 @@ const decoder = new TextDecoder();
 export interface ChannelHandlers<In> {
   /** `descriptors` belong to the handler, which closes them. */
   onMessage(message: In, descriptors: number[]): void;
-  /** The other end is gone. Called once, not after `close`. */
+  /** The other end is gone, or talks nonsense: it is not listened to any more. Called once, not after `close`. */
   onEnd(): void;
 }
 
@@ -67,6 +67,12 @@ export class Channel<In, Out> {
     return this;
   }
 
+  /** For the end of a process whose last words may still be on their way: reads them, then closes. */
+  finish(): void {
+    if (this.#open) this.#receive();
+    this.close();
+  }
+
   close(): void {
     if (!this.#open) return;
     this.#open = false;
@@ -79,7 +85,15 @@ export class Channel<In, Out> {
 
   #receive(): void {
     for (let packet = this.#take(); packet !== undefined; packet = this.#open ? this.#take() : undefined) {
-      this.#handlers.onMessage(JSON.parse(packet.text) as In, packet.descriptors);
+      let message: In;
+      try {
+        message = JSON.parse(packet.text) as In;
+      } catch {
+        closeAll(packet.descriptors);
+        this.#end();
+        return;
+      }
+      this.#handlers.onMessage(message, packet.descriptors);
     }
   }
 

@@ -143,6 +143,8 @@ export interface ExitRecord {
   stack?: string;
   /** The oldest request in flight at the end. */
   request?: string;
+  /** What it said of its failure. */
+  message?: string;
 }
 
 export interface WorkerMemory {
@@ -191,7 +193,16 @@ export interface PreforkEvents {
   listening: [{ listen: string[] }];
   method: [{ method: 'fork' | 'spawn'; reason: string }];
   'mold-ready': [{ pid: number; generation: number; ms: number }];
-  'mold-exit': [{ pid: number; generation: number; exitCode: number | null; signal: string | null }];
+  'mold-exit': [
+    {
+      pid: number;
+      generation: number;
+      cause: ExitCause;
+      exitCode: number | null;
+      signal: string | null;
+      message?: string;
+    },
+  ];
   'worker-started': [WorkerInfo];
   'worker-ready': [WorkerInfo & { ms: number }];
   'worker-exit': [ExitRecord];

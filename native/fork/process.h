@@ -12,7 +12,6 @@
 
 #include "fd.h"
 #include "fork/request.h"
-#include "fork/threads.h"
 #include "v8/fork_hooks.h"
 
 namespace forkbeard {
@@ -29,7 +28,6 @@ struct Forks {
   std::vector<ForkMoment*> waiting;
   int last_own_fd = 2;  // of the descriptors that Node opened for itself when it started
   Fd report;            // in a child, until it has reported
-  Threads threads;
 };
 
 struct ForkOutcome {

@@ -43,6 +43,7 @@ function take(message: ToMold | ToWorker): Role {
       loop,
       channel: channel as Channel<ToMold, FromMold>,
       board,
+      boardFd: BOARD,
       listeners: listenersOf(plan),
       plan,
       title,

@@ -1,0 +1,205 @@
+/**
+ * The sockets that the server listens on: bound once, by the monitor, and inherited by everybody else. Taken over from
+ * systemd or from a monitor that hands over to us where they are there already. Whoever leaves, they stay: nobody's
+ * connection waits at a socket that is being closed.
+ */
+import { lstatSync, unlinkSync } from 'node:fs';
+import type { Loop } from '../../process/loop.ts';
+import {
+  type Address,
+  close,
+  connect,
+  dup,
+  ECONNREFUSED,
+  listen,
+  localAddress,
+  setCloseOnExec,
+  setNonBlocking,
+  socket,
+} from '../../sys/index.ts';
+import { EXIT } from '../exit-codes.ts';
+import type { ListenTarget } from '../plan.ts';
+import type { Inherited } from './upgrade.ts';
+
+export interface ListenerOptions {
+  targets: readonly ListenTarget[];
+  backlog: number;
+  /** Sockets for each target, for as many places; 1: all share one. */
+  copies: number;
+  inherited: readonly Inherited[];
+  /** Said for every attempt that was in vain. */
+  onBusy(error: NodeJS.ErrnoException, delay: number): void;
+}
+
+/** Waits after an attempt at an address that is in use, ms: five seconds in all. */
+const RETRIES = [100, 200, 400, 800, 1000, 1000, 1500];
+
+interface Bound {
+  target: string;
+  address: Address;
+  /** One for each place, by turns. */
+  fds: number[];
+  /** The file that a unix socket has, if it is ours to remove. */
+  inode: number | undefined;
+}
+
+export class Listeners {
+  readonly #options: ListenerOptions;
+  #bound: readonly Bound[] = [];
+
+  constructor(options: ListenerOptions) {
+    this.#options = options;
+  }
+
+  /** Rejected with the system's error when an address cannot be had; nothing is left open then. */
+  async open(loop: Loop): Promise<void> {
+    const bound: Bound[] = [];
+    try {
+      for (const target of this.#options.targets) bound.push(await openOne(loop, target, this.#options));
+    } catch (error) {
+      for (const { fds } of bound) for (const fd of fds) close(fd);
+      throw error;
+    }
+    this.#bound = bound;
+  }
+
+  /** As people write them, with the port that the kernel chose. */
+  get addresses(): string[] {
+    return this.#bound.map(({ address }) => describe(address));
+  }
+
+  /** How many places have sockets of their own. */
+  get copies(): number {
+    return this.#bound[0]?.fds.length ?? 1;
+  }
+
+  /** What the worker of that place listens on, in the order of the targets. */
+  of(place: number): number[] {
+    return this.#bound.map(({ fds }) => fds[(place - 1) % fds.length] as number);
+  }
+
+  /** For a mold: what everybody shares. */
+  get shared(): number[] {
+    return this.of(1);
+  }
+
+  get all(): Inherited[] {
+    return this.#bound.flatMap(({ target, fds }) => fds.map((fd) => ({ target, fd })));
+  }
+
+  /** `keep`: somebody else listens there from now on. */
+  close(keep: boolean): void {
+    for (const { fds, address, inode } of this.#bound) {
+      if (!keep && 'path' in address && inode !== undefined) unlinkOwn(address.path, inode);
+      for (const fd of fds) close(fd);
+    }
+    this.#bound = [];
+  }
+}
+
+/** What the server ends with when an address cannot be had. */
+export function exitCodeOfBind(code: string | undefined): number {
+  switch (code) {
+    case 'EADDRINUSE':
+      return EXIT.addressInUse;
+    case 'EACCES':
+    case 'EPERM':
+      return EXIT.noPermission;
+    case 'EMFILE':
+    case 'ENFILE':
+      return EXIT.outOfDescriptors;
+    case 'ENOMEM':
+    case 'ENOBUFS':
+      return EXIT.outOfKernelMemory;
+    default:
+      return EXIT.system;
+  }
+}
+
+/** The name of a target: what is handed over is matched by it. */
+export function nameOf(target: ListenTarget): string {
+  if (target.kind === 'fd') return `fd://${target.fd}`;
+  return describe(target.kind === 'unix' ? { path: target.path } : { host: target.host, port: target.port });
+}
+
+async function openOne(loop: Loop, target: ListenTarget, options: ListenerOptions): Promise<Bound> {
+  const name = nameOf(target);
+  const inherited = options.inherited.filter((other) => other.target === name).map(({ fd }) => fd);
+  for (const fd of inherited) setCloseOnExec(fd, true);
+  if (inherited.length > 0) return describeBound(name, inherited);
+  if (target.kind === 'fd') return { ...describeBound(name, [adopt(target.fd)]), inode: undefined };
+  for (let attempt = 0; ; attempt++) {
+    try {
+      return bindAll(name, target, options);
+    } catch (error) {
+      const delay = RETRIES[attempt];
+      if ((error as NodeJS.ErrnoException).code !== 'EADDRINUSE' || delay === undefined) throw error;
+      options.onBusy(error as NodeJS.ErrnoException, delay);
+      await loop.delay(delay);
+    }
+  }
+}
+
+function bindAll(name: string, target: ListenTarget, { backlog, copies }: ListenerOptions): Bound {
+  if (target.kind === 'unix') {
+    removeStale(target.path);
+    return describeBound(name, [listen({ path: target.path }, { backlog })]);
+  }
+  if (target.kind === 'fd') throw new TypeError('A descriptor is not bound');
+  const { host, port } = target;
+  const options = { backlog, reusePort: copies > 1 };
+  const first = listen({ host, port }, options);
+  const fds = [first];
+  try {
+    const bound = localAddress(first);
+    while (fds.length < copies) fds.push(listen(bound, options));
+    return describeBound(name, fds);
+  } catch (error) {
+    for (const fd of fds) close(fd);
+    throw error;
+  }
+}
+
+function describeBound(target: string, fds: number[]): Bound {
+  const address = localAddress(fds[0] as number);
+  return { target, address, fds, inode: 'path' in address ? inodeOf(address.path) : undefined };
+}
+
+/** Whoever gave it to us keeps his own, and the file that it may have is his. */
+function adopt(fd: number): number {
+  const copy = dup(fd);
+  setNonBlocking(copy, true);
+  return copy;
+}
+
+/** The socket of somebody who is gone. One that still answers is in use, and nothing but a socket is ever removed. */
+function removeStale(path: string): void {
+  if (path.startsWith('\0') || inodeOf(path) === undefined) return;
+  const probe = socket('unix', 'stream');
+  try {
+    if (connect(probe, { path }) === -ECONNREFUSED) unlinkSync(path);
+  } finally {
+    close(probe);
+  }
+}
+
+function unlinkOwn(path: string, inode: number): void {
+  try {
+    if (inodeOf(path) === inode) unlinkSync(path);
+  } catch {
+    // Its directory is gone, or no longer ours to write in.
+  }
+}
+
+/** Of a socket that is a file. */
+function inodeOf(path: string): number | undefined {
+  if (path.startsWith('\0') || path === '') return undefined;
+  const found = lstatSync(path, { throwIfNoEntry: false });
+  return found?.isSocket() ? found.ino : undefined;
+}
+
+function describe(address: Address): string {
+  if ('path' in address) return `unix://${address.path}`;
+  const { host, port } = address;
+  return `tcp://${host.includes(':') ? `[${host}]` : host}:${port}`;
+}

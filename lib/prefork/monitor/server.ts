@@ -1,0 +1,723 @@
+/**
+ * The monitor of a server: hears what happened to workers, molds and clocks, and decides what follows. It reads as a
+ * table of event and action; the rooms beside it do the work (`pool.ts` keeps the books, `crew.ts` and `molds.ts` have
+ * the processes, `watchdog.ts` the clocks, `policy.ts` the consequences). It never loads the application, and nothing
+ * that a process of the application does may end it.
+ */
+import { EventEmitter } from 'node:events';
+import { becomeSubreaper } from '../../process/lineage.ts';
+import { Loop } from '../../process/loop.ts';
+import { sharedMemory } from '../../process/shared-memory.ts';
+import { stateError } from '../../sys/errors.ts';
+import { close } from '../../sys/index.ts';
+import type { ExitCause, ExitRecord, PreforkEvents, PreforkServer, PreforkStatus } from '../contract.ts';
+import { EXIT } from '../exit-codes.ts';
+import type { FromWorker } from '../messages.ts';
+import type { Plan } from '../plan.ts';
+import { boardSize, monotonic, Scoreboard } from '../scoreboard.ts';
+import { workerEntry } from '../worker/inheritance.ts';
+import { Backoff, STABLE } from './backoff.ts';
+import { Crew } from './crew.ts';
+import { exitCodeOfBind, Listeners, nameOf } from './listeners.ts';
+import type { Mold } from './mold.ts';
+import { type MoldError, Molds } from './molds.ts';
+import { removePidFile, writePidFile } from './pid-file.ts';
+import { GIVE_UP_AFTER, POLICY } from './policy.ts';
+import { type Action, type Member, Pool } from './pool.ts';
+import { Renewal } from './renewal.ts';
+import { obeySignals } from './signals.ts';
+import { ServiceNotifier } from './systemd.ts';
+import { Handover, Upgrade } from './upgrade.ts';
+import { lookEvery, Watchdog } from './watchdog.ts';
+import type { Worker } from './worker.ts';
+
+export interface ServerOptions {
+  /** Obey signals, as `forkbeard serve` does. Default false. */
+  signals?: boolean;
+  /** The command that a new monitor is started with for an upgrade. Default: the one that started this process. */
+  command?: readonly [string, ...string[]];
+  /** Entry module of the application's processes. */
+  entry?: string;
+  /** How often memory is looked at, ms. */
+  sampleEvery?: number;
+}
+
+/** Entries of the scoreboard: room for as many more workers, and for those that are being replaced. */
+const entriesFor = (workers: number) => Math.max(64, 4 * workers);
+/** What workers get for a quick stop before they are killed. ms */
+const QUICK_TIMEOUT = 3000;
+
+/** Starts a server. It is told what happens from the next turn of the event loop on. */
+export async function startServer(plan: Plan, options: ServerOptions = {}): Promise<PreforkServer> {
+  const server = new Server(Loop.current(), plan, options);
+  setImmediate(() => server.begin());
+  return server;
+}
+
+class Server extends EventEmitter<PreforkEvents> implements PreforkServer {
+  readonly pid = process.pid;
+  readonly ready: Promise<void>;
+  readonly closed: Promise<number>;
+  readonly #loop: Loop;
+  readonly #plan: Plan;
+  readonly #options: ServerOptions;
+  readonly #startedAt = monotonic();
+  readonly #boardFd: number;
+  readonly #listeners: Listeners;
+  readonly #pool: Pool;
+  readonly #crew: Crew;
+  readonly #molds: Molds;
+  readonly #watchdog: Watchdog;
+  readonly #notifier = new ServiceNotifier();
+  readonly #handover: Handover | undefined;
+  readonly #backoffs = new Map<number, Backoff>();
+  readonly #exits: Partial<Record<ExitCause, number>> = {};
+  readonly #timers = new Set<Disposable>();
+  readonly #waiters = new Set<{
+    until: () => boolean;
+    resolve: () => void;
+    reject: (error: Error) => void;
+  }>();
+  #readiness: { resolve: () => void; reject: (error: Error) => void } = { resolve() {}, reject() {} };
+  #close: (code: number) => void = () => {};
+  #state: PreforkStatus['state'] = 'starting';
+  #reason = '';
+  #exitCode: number = EXIT.drained;
+  #quick = false;
+  /** Not before it was handed over to us, nor after we have handed it over. */
+  #isOurs: boolean;
+  #lastGeneration = 1;
+  /** Failures in a row while no worker was ever ready. */
+  #early = 0;
+  #everReady = false;
+  #everComplete = false;
+  #renewal: Renewal | undefined;
+  #renewing: Promise<void>;
+  #nextReload: Promise<void> | undefined;
+  #reforks = 0;
+  #promoting: { worker: Worker; mold: Mold } | undefined;
+  #upgrade: Upgrade | undefined;
+  #wake: Disposable | undefined;
+  #settling = false;
+  #settleAgain = false;
+
+  constructor(loop: Loop, plan: Plan, options: ServerOptions) {
+    super();
+    this.#loop = loop;
+    this.#plan = plan;
+    this.#options = options;
+    this.ready = new Promise((resolve, reject) => {
+      this.#readiness = { resolve, reject };
+    });
+    // Whoever does not wait for it hears of it by `closed`.
+    this.ready.catch(() => {});
+    this.#renewing = this.ready;
+    this.closed = new Promise((resolve) => {
+      this.#close = resolve;
+    });
+    const { fd, memory } = sharedMemory(boardSize(entriesFor(plan.workers)));
+    this.#boardFd = fd;
+    this.#handover = Handover.received();
+    this.#isOurs = this.#handover === undefined;
+    this.#listeners = new Listeners({
+      targets: plan.listen,
+      backlog: plan.backlog,
+      copies: plan.reusePort ? plan.workers : 1,
+      inherited: this.#handover?.listeners ?? [],
+      onBusy: ({ message, code }, delay) => this.#warn(`${message}; trying again in ${delay} ms`, code),
+    });
+    const program = { entry: options.entry ?? workerEntry, scoreboard: fd };
+    this.#pool = new Pool(plan.workers);
+    this.#molds = new Molds(loop, plan, program, this.#listeners, {
+      onReady: (mold, { ms }) => this.#moldReady(mold, ms),
+      onExit: (exit) => {
+        this.emit('mold-exit', exit);
+        this.#settle();
+      },
+      onRetry: (generation, cause, delay) =>
+        this.#warn(
+          `The mold of generation ${generation} ended (${cause}); it is loaded again in ${delay} ms`,
+        ),
+    });
+    const moldOf = (generation: number) => this.#molds.ready(generation);
+    const board = new Scoreboard(memory);
+    this.#crew = new Crew(loop, plan, program, board, this.#listeners, moldOf, {
+      onStarted: (worker) => this.emit('worker-started', worker.info),
+      onMessage: (worker, message) => this.#hear(worker, message),
+      onEnd: (worker, record) => this.#workerEnded(worker, record),
+      onNotStarted: (member, cause, message) => this.#notStarted(member, cause, message),
+    });
+    this.#watchdog = new Watchdog(
+      plan,
+      monotonic(),
+      {
+        onSlow: (slow) => this.emit('worker-slow', slow),
+        onHeavy: (worker) => this.#tired(worker),
+      },
+      options.sampleEvery,
+    );
+  }
+
+  // ------------------------------------------------------------------------------- from the start to readiness
+
+  async begin(): Promise<void> {
+    if (this.#options.signals) this.#timers.add(obeySignals(this.#loop, this));
+    process.title = `forkbeard: monitor [${this.#plan.title}]`;
+    try {
+      await this.#listeners.open(this.#loop);
+    } catch (error) {
+      this.#giveUp(exitCodeOfBind((error as NodeJS.ErrnoException).code), (error as Error).message);
+      return;
+    }
+    if (this.#isStopping) return this.#finishIfEmpty();
+    if (this.#isOurs) this.#writePidFile();
+    this.#handover?.begin(this.#loop, () => this.#takeOver());
+    this.emit('listening', { listen: this.#listeners.addresses });
+    this.#every(lookEvery(this.#plan), () => this.#look());
+    const { watchdogInterval } = this.#notifier;
+    if (watchdogInterval > 0) this.#every(watchdogInterval, () => this.#notifier.alive());
+    if (this.#plan.spawnMethod === 'spawn') this.#decide('spawn', '');
+    else this.#firstMold();
+    this.#settle();
+  }
+
+  #firstMold(): void {
+    try {
+      becomeSubreaper();
+    } catch (error) {
+      this.#cannotFork((error as Error).message);
+      return;
+    }
+    const { generation } = this.#pool;
+    this.#molds.load(generation).then(
+      ({ method, hazards }) => {
+        const blocking = hazards.filter((hazard) => hazard.blocking);
+        if (method === 'fork') this.#decide('fork', '');
+        else this.#cannotFork(blocking.map(({ message }) => message).join('; '));
+      },
+      (error: MoldError) => {
+        if (this.#isStopping || this.#failedEarly(error.why, error.message)) return;
+        this.#firstMold();
+      },
+    );
+  }
+
+  #decide(method: 'fork' | 'spawn', reason: string): void {
+    if (this.#isStopping) return;
+    this.#reason = reason;
+    this.#crew.method = method;
+    this.emit('method', { method, reason });
+    this.#crew.startWaiting();
+    this.#settle();
+  }
+
+  /** With 'auto' workers are spawned; whoever insists on forks gets the reason. */
+  #cannotFork(reason: string): void {
+    if (this.#plan.spawnMethod === 'fork') {
+      this.#giveUp(EXIT.unsafeFork, `Workers cannot be forked: ${reason}`);
+      return;
+    }
+    this.#decide('spawn', reason);
+    this.#molds.releaseAll();
+  }
+
+  #moldReady(mold: Mold, ms: number): void {
+    this.emit('mold-ready', { pid: mold.pid, generation: mold.generation, ms });
+    this.#crew.startWaiting();
+  }
+
+  #completed(): void {
+    this.#renewal?.complete();
+    if (this.#state === 'reloading' || this.#state === 'ready') return;
+    const { generation } = this.#pool;
+    const ms = Math.round(monotonic() - this.#startedAt);
+    this.#state = 'ready';
+    this.emit('ready', { workers: this.#pool.target, generation, ms });
+    if (this.#isOurs) this.#notifier.ready(this.#summary);
+    else this.#handover?.ready();
+    this.#everComplete = true;
+    this.#readiness.resolve();
+  }
+
+  /** The monitor before us has let go: the service is ours. */
+  #takeOver(): void {
+    if (this.#isStopping) return;
+    this.#isOurs = true;
+    this.#writePidFile();
+    this.#notifier.ready(this.#summary);
+  }
+
+  // ------------------------------------------------------------------------------- what workers say
+
+  #hear<Type extends FromWorker['type']>(worker: Worker, message: Extract<FromWorker, { type: Type }>): void {
+    const action = this.#workerSays[message.type as Type] as (worker: Worker, message: FromWorker) => void;
+    action(worker, message);
+  }
+
+  readonly #workerSays: {
+    [Type in FromWorker['type']]: (worker: Worker, message: Extract<FromWorker, { type: Type }>) => void;
+  } = {
+    hello: () => {},
+    ready: (worker) => this.#workerReady(worker),
+    // Its end follows, and says the same.
+    failed: () => {},
+    paused: (worker, { reason }) => this.emit('worker-paused', { ...who(worker), reason }),
+    resumed: (worker) => this.emit('worker-resumed', who(worker)),
+    tired: (worker) => this.#tired(worker),
+    leaving: (worker) => {
+      worker.leavingAt ??= monotonic();
+      this.#pool.left(worker.member);
+      this.#settle();
+    },
+    'slow-request': (worker, { method, url, age }) => {
+      const stack = worker.entry.read('stack');
+      const slow = { ...who(worker), reason: 'request' as const, age, request: `${method} ${url}` };
+      this.emit('worker-slow', stack === '' ? slow : { ...slow, stack });
+    },
+    promoted: (worker, { pid }) => {
+      if (this.#promoting?.worker === worker) this.#promoting.mold.named(pid);
+    },
+    'not-promoted': (worker, { error }) => {
+      if (this.#promoting?.worker === worker) this.#promoting.mold.unborn(error);
+    },
+  };
+
+  #workerReady(worker: Worker): void {
+    const { member } = worker;
+    if (member.state !== 'starting') return;
+    worker.readyAt = monotonic();
+    this.#everReady = true;
+    this.#pool.ready(member);
+    this.#renewal?.ready(member.generation);
+    this.emit('worker-ready', { ...worker.info, ms: Math.round(worker.readyAt - worker.startedAt) });
+    this.#settle();
+  }
+
+  #tired(worker: Worker): void {
+    this.#pool.tired(worker.member);
+    this.#settle();
+  }
+
+  // ------------------------------------------------------------------------------- how workers end
+
+  #workerEnded(worker: Worker, record: ExitRecord): void {
+    const { member, leavingAt, readyAt } = worker;
+    this.#exits[record.cause] = (this.#exits[record.cause] ?? 0) + 1;
+    this.emit('worker-exit', record);
+    this.#pool.ended(member);
+    if (leavingAt === undefined) {
+      const service = readyAt === undefined ? undefined : monotonic() - readyAt;
+      this.#follow(member, record.cause, record.message ?? `A worker ended: ${record.cause}`, service);
+    }
+    this.#settle();
+  }
+
+  #notStarted(member: Member, cause: ExitCause, message: string): void {
+    this.#pool.ended(member);
+    if (cause !== 'drained') {
+      this.#warn(`Worker ${member.place} could not be started: ${message}`);
+      this.#follow(member, cause, message, undefined);
+    }
+    this.#settle();
+  }
+
+  /** What follows when somebody has ended whom nobody had asked to. `service`: ms since it was ready, if it was. */
+  #follow(
+    { place, generation }: Member,
+    cause: ExitCause,
+    message: string,
+    service: number | undefined,
+  ): void {
+    if (!this.#pool.open) return;
+    if (this.#renewal?.failed(generation, service !== undefined, message)) return;
+    if (!this.#everReady && this.#failedEarly(cause, message)) return;
+    const { respawn, oneFewer, spawnInstead } = POLICY[cause];
+    if (spawnInstead && this.#crew.method === 'fork') {
+      this.#cannotFork(message);
+      return;
+    }
+    if (oneFewer && this.#pool.target > 1) {
+      this.#warn(`There are not enough descriptors for ${this.#pool.target} workers`);
+      this.#resize(this.#pool.target - 1);
+    }
+    const backoff = this.#backoffOf(place);
+    if (service !== undefined && service > STABLE) backoff.reset();
+    if (respawn === 'never') {
+      this.#abandon(place, cause, message);
+    } else if (respawn !== 'at-once' || service === undefined) {
+      const delay = backoff.failed(respawn === 'long' ? 'long' : 'soon');
+      if (delay === 0) return;
+      this.emit('backoff', { worker: place, cause, delay, failures: backoff.failures });
+      this.#pool.postpone(place, monotonic() + delay);
+    }
+  }
+
+  /** No worker was ever ready. True when that was the end of it. */
+  #failedEarly(cause: ExitCause, message: string): boolean {
+    const { beforeReady, exitCode } = POLICY[cause];
+    if (beforeReady !== 'stop' && ++this.#early < GIVE_UP_AFTER) return false;
+    this.#giveUp(exitCode, message);
+    return true;
+  }
+
+  #abandon(place: number, cause: ExitCause, message: string): void {
+    this.#pool.postpone(place, Number.POSITIVE_INFINITY);
+    this.#warn(`Place ${place} stays empty: ${message}`);
+    if (this.#pool.members.length === 0 && this.#pool.nextStart === Number.POSITIVE_INFINITY) {
+      this.#giveUp(POLICY[cause].exitCode, message);
+    }
+  }
+
+  #backoffOf(place: number): Backoff {
+    const known = this.#backoffs.get(place);
+    if (known !== undefined) return known;
+    const backoff = new Backoff();
+    this.#backoffs.set(place, backoff);
+    return backoff;
+  }
+
+  // ------------------------------------------------------------------------------- what is to be done
+
+  /** Carries out what the pool says until it says no more; whatever happens meanwhile is taken in. */
+  #settle(): void {
+    this.#settleAgain = true;
+    if (this.#settling) return;
+    this.#settling = true;
+    while (this.#settleAgain && this.#crew.method !== undefined) {
+      this.#settleAgain = false;
+      for (const action of this.#pool.settle(monotonic())) this.#carryOut(action);
+    }
+    this.#settling = false;
+    if (this.#pool.complete) this.#completed();
+    for (const waiter of this.#waiters) {
+      if (waiter.until()) {
+        this.#waiters.delete(waiter);
+        waiter.resolve();
+      }
+    }
+    this.#wakeForNextStart();
+    this.#finishIfEmpty();
+  }
+
+  #carryOut(action: Action): void {
+    if (action.do === 'start') this.#crew.start(action.member);
+    else this.#crew.retire(action.member, action.why, this.#quick ? 'quick' : 'graceful');
+  }
+
+  #wakeForNextStart(): void {
+    this.#wake?.[Symbol.dispose]();
+    const { nextStart } = this.#pool;
+    if (!Number.isFinite(nextStart) || nextStart === 0) return;
+    this.#wake = this.#loop.watchTime({ after: Math.max(0, nextStart - monotonic()) }, () => this.#settle());
+  }
+
+  #look(): void {
+    this.#watchdog.look(monotonic(), this.#crew.workers);
+    this.#reforkIfDue();
+  }
+
+  // ------------------------------------------------------------------------------- renewals
+
+  reload(): Promise<void> {
+    this.#nextReload ??= this.#afterRenewal(() => {
+      this.#nextReload = undefined;
+      return this.#reload();
+    });
+    return this.#nextReload;
+  }
+
+  #afterRenewal(next: () => Promise<void>): Promise<void> {
+    const renewing = this.#renewing.catch(() => {}).then(next);
+    this.#renewing = renewing;
+    renewing.catch(() => {});
+    return renewing;
+  }
+
+  async #reload(): Promise<void> {
+    this.#checkRunning();
+    const startedAt = monotonic();
+    const generation = ++this.#lastGeneration;
+    this.emit('reload-started', { generation });
+    if (this.#everComplete) this.#state = 'reloading';
+    this.#notifier.reloading();
+    try {
+      await this.#renew(generation, () => this.#molds.load(generation));
+      this.#reforks = 0;
+      this.emit('reload-done', { generation, ms: Math.round(monotonic() - startedAt) });
+    } catch (error) {
+      this.emit('reload-failed', { generation, message: (error as Error).message });
+      throw error;
+    } finally {
+      if (!this.#isStopping) {
+        this.#state = this.#pool.open ? 'ready' : 'draining';
+        this.#notifier.ready(this.#summary);
+      }
+    }
+  }
+
+  /** All workers are replaced, or all that was stays as it was. */
+  async #renew(generation: number, load: () => Promise<{ method: 'fork' | 'spawn' }>): Promise<void> {
+    const former = this.#pool.generation;
+    if (this.#crew.method === 'fork') {
+      const { method } = await load();
+      if (method === 'spawn') this.#cannotFork('the application as it is now cannot be forked');
+    }
+    this.#checkRunning();
+    this.#renewal = new Renewal(generation);
+    this.#pool.renew(generation);
+    this.#pool.reopen();
+    this.#settle();
+    try {
+      await this.#renewal.done;
+      this.#molds.release(former);
+    } catch (error) {
+      this.#pool.renew(former);
+      this.#crew.forgetWaiting('drained', '', generation);
+      this.#molds.release(generation);
+      throw error;
+    } finally {
+      this.#renewal = undefined;
+      this.#settle();
+    }
+  }
+
+  /** The warmest worker becomes the mold of the others. */
+  #reforkIfDue(): void {
+    const after = this.#plan.reforkAfter[this.#reforks];
+    if (after === undefined || this.#renewal !== undefined || this.#nextReload !== undefined) return;
+    if (this.#crew.method !== 'fork' || !this.#pool.complete || this.#promoting !== undefined) return;
+    const requests = (worker: Worker) => worker.entry.get('requests');
+    const warmest = this.#crew.workers
+      .filter(({ member }) => member.state === 'ready')
+      .sort((a, b) => requests(b) - requests(a))[0];
+    if (warmest === undefined || requests(warmest) < after) return;
+    this.#reforks++;
+    this.#afterRenewal(() => this.#refork(warmest)).catch((error: Error) =>
+      this.#warn(`Worker ${warmest.member.place} did not become a mold: ${error.message}`),
+    );
+  }
+
+  async #refork(worker: Worker): Promise<void> {
+    this.#checkRunning();
+    const generation = ++this.#lastGeneration;
+    const title = `forkbeard: mold gen ${generation} [${this.#plan.title}]`;
+    const promote = (theirs: number, mold: Mold) => {
+      this.#promoting = { worker, mold };
+      worker.send({ type: 'promote', generation, title }, [theirs]);
+    };
+    try {
+      await this.#renew(generation, async () => {
+        const loaded = await this.#molds.adopt(generation, promote);
+        this.emit('refork', { worker: worker.member.place, generation });
+        return loaded;
+      });
+    } finally {
+      this.#promoting = undefined;
+    }
+  }
+
+  // ------------------------------------------------------------------------------- what is asked for
+
+  status(): PreforkStatus {
+    const pool = this.#pool;
+    return {
+      version: 1,
+      pid: this.pid,
+      state: this.#state,
+      application: this.#plan.application,
+      method: this.#crew.method ?? (this.#plan.spawnMethod === 'spawn' ? 'spawn' : 'fork'),
+      reason: this.#reason,
+      generation: pool.generation,
+      listen:
+        this.#listeners.addresses.length > 0 ? this.#listeners.addresses : this.#plan.listen.map(nameOf),
+      target: pool.target,
+      ready: pool.serving.length,
+      workers: pool.members.flatMap((member) => this.#crew.of(member)?.status() ?? []),
+      exits: { ...this.#exits },
+    };
+  }
+
+  async scale(workers: number): Promise<void> {
+    this.#checkRunning();
+    const most = entriesFor(this.#plan.workers) / 2;
+    if (!Number.isInteger(workers) || workers < 1 || workers > most) {
+      throw stateError('WORKERS', `The number of workers must be from 1 to ${most}, not ${workers}`);
+    }
+    this.#pool.reopen();
+    this.#resize(workers);
+    this.#settle();
+    await this.#until(() => this.#pool.complete);
+  }
+
+  #resize(workers: number): void {
+    const from = this.#pool.target;
+    this.#pool.resize(workers);
+    if (from !== workers) this.emit('scaled', { from, to: workers });
+  }
+
+  async drain(): Promise<void> {
+    this.#checkRunning();
+    this.#state = 'draining';
+    this.#renewal?.abort('The server drains');
+    this.#pool.close();
+    this.#notifier.status('Draining');
+    this.#settle();
+    await this.#until(() => this.#crew.empty);
+  }
+
+  kill(worker: number): void {
+    const found = this.#crew.workers.filter(
+      ({ member }) => member.place === worker && member.state !== 'draining',
+    );
+    if (found.length === 0) throw stateError('NO_WORKER', `There is no worker ${worker}`);
+    for (const one of found) one.kill('operator');
+  }
+
+  reopenLogs(): void {
+    this.emit('logs-reopened', { cause: 'asked' });
+    for (const worker of this.#crew.workers) worker.send({ type: 'reopen' });
+  }
+
+  async upgrade(): Promise<void> {
+    this.#checkRunning();
+    if (this.#upgrade !== undefined) {
+      throw stateError('UPGRADE_RUNNING', `An upgrade runs already, to process ${this.#upgrade.pid}`);
+    }
+    try {
+      await this.ready;
+      this.#upgrade = Upgrade.begin(this.#loop, this.#listeners.all, this.#plan, this.#options.command);
+      const { pid } = this.#upgrade;
+      this.emit('upgrade-started', { pid });
+      await this.#upgrade.ready;
+      this.#checkRunning();
+      this.#notifier.mainPid(pid);
+      this.#isOurs = false;
+      this.#upgrade.handOver();
+      this.emit('upgrade-done', { pid });
+    } catch (error) {
+      this.#upgrade?.cancel();
+      this.#upgrade = undefined;
+      this.emit('upgrade-failed', { message: (error as Error).message });
+      throw error;
+    }
+    await this.#stop('graceful', 'upgrade');
+  }
+
+  stop(options: { quick?: boolean } = {}): Promise<number> {
+    return this.#stop(options.quick ? 'quick' : 'graceful', 'asked');
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.stop();
+  }
+
+  // ------------------------------------------------------------------------------- the end
+
+  get #isStopping(): boolean {
+    return this.#state === 'stopping' || this.#state === 'stopped';
+  }
+
+  #stop(how: 'graceful' | 'quick', cause: string): Promise<number> {
+    const hurry = how === 'quick' && !this.#quick;
+    if (this.#state === 'stopped' || (this.#isStopping && !hurry)) return this.closed;
+    this.#quick ||= hurry;
+    this.#state = 'stopping';
+    this.emit('stopping', { how, cause });
+    if (this.#isOurs) this.#notifier.stopping();
+    this.#upgrade?.cancel();
+    this.#readiness.reject(new Error('The server was stopped before it was ready'));
+    this.#renewal?.abort('The server stops');
+    for (const { reject } of this.#waiters) reject(new Error('The server stops'));
+    this.#waiters.clear();
+    this.#pool.close();
+    if (hurry) this.#hurry();
+    this.#settle();
+    this.#molds.releaseAll();
+    this.#settle();
+    return this.closed;
+  }
+
+  /** Those too that have been told to take their time. */
+  #hurry(): void {
+    for (const worker of this.#crew.workers) this.#crew.dismiss(worker, 'quick');
+    this.#after(QUICK_TIMEOUT, () => {
+      this.#molds.killAll();
+      for (const worker of this.#crew.workers) worker.kill('graceful-deadline');
+    });
+  }
+
+  /** There is nothing to go on for. */
+  #giveUp(exitCode: number, message: string): void {
+    if (this.#isStopping) return;
+    this.#exitCode = exitCode;
+    this.#readiness.reject(Object.assign(new Error(message), { exitCode }));
+    void this.#stop('quick', message);
+  }
+
+  #finishIfEmpty(): void {
+    if (this.#state !== 'stopping' || !this.#crew.empty || !this.#molds.empty) return;
+    this.#state = 'stopped';
+    this.#wake?.[Symbol.dispose]();
+    for (const timer of this.#timers) timer[Symbol.dispose]();
+    this.#listeners.close(!this.#isOurs);
+    this.#handover?.close();
+    if (this.#plan.pidFile !== null && this.#isOurs) removePidFile(this.#plan.pidFile);
+    this.#notifier.close();
+    close(this.#boardFd);
+    this.emit('stopped', { code: this.#exitCode });
+    this.#close(this.#exitCode);
+  }
+
+  // ------------------------------------------------------------------------------- odds and ends
+
+  get #summary(): string {
+    const { serving, target, generation } = this.#pool;
+    return `${serving.length} of ${target} workers, generation ${generation}`;
+  }
+
+  #checkRunning(): void {
+    if (this.#isStopping) throw stateError('STOPPING', 'The server stops');
+  }
+
+  #writePidFile(): void {
+    const { pidFile } = this.#plan;
+    if (pidFile === null) return;
+    try {
+      writePidFile(pidFile);
+    } catch (error) {
+      this.#warn(`The pid file could not be written: ${(error as Error).message}`);
+    }
+  }
+
+  #until(until: () => boolean): Promise<void> {
+    return new Promise((resolve, reject) => {
+      if (until()) resolve();
+      else this.#waiters.add({ until, resolve, reject });
+    });
+  }
+
+  #every(ms: number, callback: () => void): void {
+    const again = () => {
+      callback();
+      this.#after(ms, again);
+    };
+    this.#after(ms, again);
+  }
+
+  #after(ms: number, callback: () => void): void {
+    if (this.#state === 'stopped') return;
+    const timer = this.#loop.watchTime({ after: ms }, () => {
+      this.#timers.delete(timer);
+      callback();
+    });
+    this.#timers.add(timer);
+  }
+
+  #warn(message: string, code?: string): void {
+    this.emit('warning', code === undefined ? { message } : { message, code });
+  }
+}
+
+function who(worker: Worker): { worker: number; pid: number } {
+  return { worker: worker.member.place, pid: worker.pid };
+}

@@ -1,0 +1,129 @@
+/**
+ * The clocks that every worker lives by: boot, blocked loop, request deadline, graceful end, and the memory limit. Each
+ * is a time on the scoreboard or in the monitor that is compared with now; what is too late is told once, then killed.
+ * A monitor that itself stood still (a stopped process, a frozen machine) judges nobody until its workers have had time
+ * to come round.
+ */
+import type { PreforkEvents } from '../contract.ts';
+import type { Plan } from '../plan.ts';
+import type { KillReason } from './cause.ts';
+import type { Worker } from './worker.ts';
+
+/** What a request that has been told gets to end by itself before its worker is killed. ms */
+const REQUEST_GRACE = 2000;
+/** Readings in a row above the limit. */
+const HEAVY = 2;
+/** ms */
+const SAMPLE_EVERY = 5000;
+/** A look that comes so much too late was not our workers' fault. ms */
+const STALL = 1000;
+
+export interface WatchdogHandlers {
+  onSlow(slow: PreforkEvents['worker-slow'][0]): void;
+  onHeavy(worker: Worker, uss: number): void;
+}
+
+/** How often to look, so that no clock is late by much. ms */
+export function lookEvery(plan: Plan): number {
+  const clocks = [plan.bootTimeout, plan.gracefulTimeout, plan.blockedTimeout, plan.requestTimeout];
+  const shortest = Math.min(...clocks.filter((clock) => clock > 0));
+  return Math.min(500, Math.max(20, shortest / 10));
+}
+
+export class Watchdog {
+  readonly #plan: Plan;
+  readonly #handlers: WatchdogHandlers;
+  readonly #every: number;
+  readonly #sampleEvery: number;
+  readonly #heavy = new WeakMap<Worker, number>();
+  #last: number;
+  #lastSample: number;
+  /** Nobody is judged before. */
+  #pardon = 0;
+
+  constructor(plan: Plan, now: number, handlers: WatchdogHandlers, sampleEvery = SAMPLE_EVERY) {
+    this.#plan = plan;
+    this.#handlers = handlers;
+    this.#every = lookEvery(plan);
+    this.#sampleEvery = sampleEvery;
+    this.#last = now;
+    this.#lastSample = now;
+  }
+
+  look(now: number, workers: readonly Worker[]): void {
+    const late = now - this.#last - this.#every;
+    this.#last = now;
+    if (late > STALL) this.#pardon = now + Math.min(late, 5 * STALL);
+    if (now >= this.#pardon) for (const worker of workers) this.#judge(worker, now);
+    if (now - this.#lastSample < this.#sampleEvery) return;
+    this.#lastSample = now;
+    for (const worker of workers) this.#weigh(worker);
+  }
+
+  #judge(worker: Worker, now: number): void {
+    const plan = this.#plan;
+    const overdue = CLOCKS.find((clock) => clock.isOverdue(worker, plan, now));
+    if (overdue !== undefined) worker.kill(overdue.reason);
+    else if (isBlocked(worker, plan, now, 0.5)) this.#tell(worker, 'blocked-loop', now - beat(worker));
+  }
+
+  #tell(worker: Worker, reason: 'blocked-loop', age: number): void {
+    // The stack is written by the worker itself a moment after it was found to be stuck.
+    const stack = worker.entry.read('stack');
+    if (worker.told.has(reason) || (stack === '' && age < 0.75 * this.#plan.blockedTimeout)) return;
+    worker.told.add(reason);
+    const request = worker.entry.get('inFlight') > 0 ? worker.entry.read('request') : '';
+    this.#handlers.onSlow({
+      worker: worker.member.place,
+      pid: worker.pid,
+      reason,
+      age: Math.round(age),
+      ...(request === '' ? {} : { request }),
+      ...(stack === '' ? {} : { stack }),
+    });
+  }
+
+  #weigh(worker: Worker): void {
+    const { maxMemory } = this.#plan;
+    const uss = worker.readMemory()?.uss ?? 0;
+    const heavy = maxMemory > 0 && uss > maxMemory ? (this.#heavy.get(worker) ?? 0) + 1 : 0;
+    this.#heavy.set(worker, heavy);
+    if (heavy === HEAVY) this.#handlers.onHeavy(worker, uss);
+  }
+}
+
+const CLOCKS: readonly {
+  reason: KillReason;
+  isOverdue(worker: Worker, plan: Plan, now: number): boolean;
+}[] = [
+  {
+    reason: 'boot-deadline',
+    isOverdue: (worker, plan, now) =>
+      worker.readyAt === undefined &&
+      worker.leavingAt === undefined &&
+      now - worker.startedAt > plan.bootTimeout,
+  },
+  {
+    reason: 'graceful-deadline',
+    isOverdue: ({ leavingAt }, plan, now) =>
+      leavingAt !== undefined && now - leavingAt > plan.gracefulTimeout,
+  },
+  { reason: 'blocked-loop', isOverdue: (worker, plan, now) => isBlocked(worker, plan, now, 1) },
+  {
+    reason: 'request-deadline',
+    isOverdue: ({ entry }, plan, now) =>
+      plan.requestTimeout > 0 &&
+      entry.get('oldest') > 0 &&
+      now - entry.get('oldest') > plan.requestTimeout + REQUEST_GRACE,
+  },
+];
+
+/** A worker that has not been ready has not promised to come round. */
+function isBlocked(worker: Worker, { blockedTimeout }: Plan, now: number, share: number): boolean {
+  return blockedTimeout > 0 && worker.readyAt !== undefined && now - beat(worker) > share * blockedTimeout;
+}
+
+/** A heart that has not beaten yet counts from its first readiness. */
+function beat({ entry, readyAt }: Worker): number {
+  return Math.max(entry.get('beat'), readyAt ?? 0);
+}
