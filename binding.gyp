@@ -68,6 +68,7 @@
         'native/fork/handles.cc',
         'native/fork/moment.cc',
         'native/fork/process.cc',
+        'native/fork/threads.cc',
         'native/fork/unlisted.cc',
         'native/sys.cc',
         'native/sys/address.cc',
@@ -105,6 +106,8 @@
           'sources': [
             'native/v8/addon.cc',
             'native/v8/heap_pages.cc',
+            'native/v8/heap_places.cc',
+            'native/v8/imports.cc',
             'native/v8/math_random.cc',
             'native/v8/platform.cc',
             'native/v8/self.cc',

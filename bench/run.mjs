@@ -5,7 +5,20 @@ import { parseArgs } from 'node:util';
 import { asData, asMarkdown, asText } from './figures.mjs';
 import { describeMachine, Missing, pinned } from './session.mjs';
 
-const NAMES = ['pipe', 'idle', 'echo', 'http', 'timers', 'lateness', 'signal', 'spawn', 'exits', 'fork'];
+const NAMES = [
+  'pipe',
+  'idle',
+  'echo',
+  'http',
+  'timers',
+  'lateness',
+  'signal',
+  'spawn',
+  'exits',
+  'fork',
+  'workers',
+  'pool',
+];
 
 const HELP = `Usage: npm run bench -- [options]
 

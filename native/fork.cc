@@ -5,6 +5,10 @@
 #include <unistd.h>
 #include <uv.h>
 
+#if defined(__linux__)
+#include <sys/random.h>
+#endif
+
 #include <algorithm>
 #include <span>
 #include <utility>
@@ -98,6 +102,38 @@ napi_value Report(napi_env env, napi_callback_info info) {
   return nullptr;
 }
 
+// threads(): [[number, name], …] of this process's threads.
+napi_value ListThreads(napi_env env, napi_callback_info info) {
+  js::Call<0> call(env, info);
+  napi_value list;
+  napi_create_array(env, &list);
+  uint32_t index = 0;
+  for (const auto& [number, name] : Of(call)->threads.List()) {
+    napi_value pair;
+    napi_create_array_with_length(env, 2, &pair);
+    napi_set_element(env, pair, 0, js::Int(env, number));
+    napi_set_element(env, pair, 1, js::String(env, name.c_str()));
+    napi_set_element(env, list, index++, pair);
+  }
+  return list;
+}
+
+// fillRandom(bytes): whether the kernel has filled them. Node's own way leads through OpenSSL, which a new child would
+// have to seed first.
+napi_value FillRandom(napi_env env, napi_callback_info info) {
+  js::Call<1> call(env, info);
+  std::span<uint8_t> bytes;
+  if (!call.Bytes(0, &bytes)) return js::Bool(env, false);
+#if defined(__linux__)
+  while (!bytes.empty()) {
+    ssize_t count = getrandom(bytes.data(), bytes.size(), 0);
+    if (count < 0 && errno != EINTR) return js::Bool(env, false);
+    if (count > 0) bytes = bytes.subspan(static_cast<size_t>(count));
+  }
+#endif
+  return js::Bool(env, bytes.empty());
+}
+
 // requests(): how many requests libuv has under way, of whatever kind.
 napi_value Requests(napi_env env, napi_callback_info info) {
   js::Call<0> call(env, info);
@@ -129,6 +165,8 @@ napi_value MakeForkExports(napi_env env) {
   js::SetFunction(env, exports, "forkNow", ForkNow, forks);
   js::SetFunction(env, exports, "abandon", Abandon, forks);
   js::SetFunction(env, exports, "report", Report, forks);
+  js::SetFunction(env, exports, "threads", ListThreads, forks);
+  js::SetFunction(env, exports, "fillRandom", FillRandom);
   js::SetFunction(env, exports, "requests", Requests, forks);
   js::SetFunction(env, exports, "hasWork", HasWork, forks);
   js::SetFunction(env, exports, "end", End);

@@ -25,6 +25,7 @@ int main(int argc, char** argv) {
       blocked[i] = after - before;
     }
   }
-  printf("{\"first\":%f,\"blocked\":%f}\n", Median(first, count), Median(blocked, count));
+  printf("{\"first\":%f,\"tail\":%f,\"blocked\":%f}\n", Quantile(first, count, 0.5),
+         Quantile(first, count, 0.99), Quantile(blocked, count, 0.5));
   return memory[ballast] - 1;
 }

@@ -1,9 +1,11 @@
-// Forks with loop.fork, and calls with loop.call.
+// Forks with loop.fork, and calls with loop.call. A further argument, `late`: forkbeard hears of it only when the memory
+// is full.
 import { writeSync } from 'node:fs';
 import { Loop, sys } from 'forkbeard';
-import { measure, now } from './fork-work.mjs';
 
 const loop = Loop.current();
+if (process.argv[4] !== 'late') loop.forkSafety();
+const { measure, now } = await import('./fork-work.mjs');
 const pipe = sys.pipe();
 for (const fd of pipe) sys.setNonBlocking(fd, false);
 const figures = await measure((fd) => {

@@ -20,5 +20,5 @@ for i in range(-2, count):
     if i >= 0:
         first.append((then - before) * 1e3)
         blocked.append((after - before) * 1e3)
-median = lambda values: sorted(values)[len(values) // 2]
-print('{"first":%f,"blocked":%f}' % (median(first), median(blocked)))
+quantile = lambda values, part: sorted(values)[int(len(values) * part)]
+print('{"first":%f,"tail":%f,"blocked":%f}' % (quantile(first, 0.5), quantile(first, 0.99), quantile(blocked, 0.5)))

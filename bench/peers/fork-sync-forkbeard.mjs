@@ -1,9 +1,10 @@
 // Forks with loop.forkSync.
 import { writeSync } from 'node:fs';
 import { Loop, sys } from 'forkbeard';
-import { measure, now } from './fork-work.mjs';
 
 const loop = Loop.current();
+loop.forkSafety();
+const { measure, now } = await import('./fork-work.mjs');
 const pipe = sys.pipe();
 for (const fd of pipe) sys.setNonBlocking(fd, false);
 const figures = await measure((fd) => {

@@ -12,7 +12,7 @@ while (process.memoryUsage.rss() < megabytes * 2 ** 20) {
   for (let i = 0; i < 10_000; i++) ballast.push({ i, list: [i, i + 1], deep: { i } });
 }
 
-const median = (values) => values.sort((a, b) => a - b)[values.length >> 1];
+const quantile = (values, part) => values.sort((a, b) => a - b)[Math.floor(values.length * part)];
 
 export async function measure(start, [readEnd, writeEnd]) {
   const first = [];
@@ -31,5 +31,10 @@ export async function measure(start, [readEnd, writeEnd]) {
       blocked.push(after - before);
     }
   }
-  return { first: median(first), blocked: median(blocked), ballast: ballast.length };
+  return {
+    first: quantile(first, 0.5),
+    tail: quantile(first, 0.99),
+    blocked: quantile(blocked, 0.5),
+    ballast: ballast.length,
+  };
 }

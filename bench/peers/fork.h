@@ -20,7 +20,7 @@ static int Compare(const void* a, const void* b) {
   return (x > y) - (x < y);
 }
 
-static double Median(double* values, int count) {
+static double Quantile(double* values, int count, double part) {
   qsort(values, count, sizeof *values, Compare);
-  return values[count / 2];
+  return values[(int)(count * part)];
 }

@@ -194,12 +194,14 @@ function forgetListeners(keepSignals: boolean): void {
     if (own.length === 0) process.removeAllListeners(name);
     else internals._events[name] = own[0];
   }
-  const signals = new Set<string | symbol>(Object.keys(constants.signals));
+  const kept = new Set<string | symbol>(keepSignals ? Object.keys(constants.signals) : []);
   for (const event of process.eventNames() as (string | symbol)[]) {
-    if (keepSignals && signals.has(event)) continue;
+    if (kept.has(event)) continue;
+    const own = NODES_OWN[event as string];
+    // As a rule Node's own listener is the only one, and stands there by itself.
+    if (own !== undefined && (internals._events[event] as { name?: string }).name === own) continue;
     for (const listener of process.rawListeners(event as never)) {
-      if (typeof event === 'string' && listener.name === NODES_OWN[event]) continue;
-      process.removeListener(event, listener as never);
+      if (listener.name !== own) process.removeListener(event, listener as never);
     }
   }
   if (!process.hasUncaughtExceptionCaptureCallback()) return;

@@ -3,9 +3,9 @@
  * `randomInt`, and the state of `Math.random`. OpenSSL itself notices a fork. `knowEntropyStores` is asked in the parent,
  * where there is time; `renewEntropy` in the child, before anything of the user's.
  */
-import { randomBytes, randomFillSync, randomInt, randomUUID } from 'node:crypto';
+import { randomFillSync, randomInt, randomUUID } from 'node:crypto';
 import { closedOver } from './closed-over.ts';
-import { reseed } from './native-fork.ts';
+import { nativeFork, reseed } from './native-fork.ts';
 
 const { random } = Math;
 /** How many of each are in store (Node's lib/internal/crypto/random.js). */
@@ -39,12 +39,16 @@ export function knowEntropyStores(): void {
 
 export function renewEntropy(): void {
   // New bytes in the same place; or else what is there is used up.
-  if (stores?.uuids !== undefined) randomFillSync(stores.uuids);
+  if (stores?.uuids !== undefined) fill(stores.uuids);
   else for (let i = 0; i < STORED_UUIDS; i++) randomUUID();
-  if (stores?.integers !== undefined) randomFillSync(stores.integers);
+  if (stores?.integers !== undefined) fill(stores.integers);
   else for (let i = 0; i < STORED_INTEGERS; i++) randomInt(2);
-  const seed = randomBytes(16);
+  const seed = fill(new Uint8Array(16));
   if (!reseed(random, seed)) Math.random = generator(seed);
+}
+
+function fill(bytes: Uint8Array): Uint8Array {
+  return nativeFork().fillRandom(bytes) ? bytes : randomFillSync(bytes);
 }
 
 /** `found`, as bytes, if it has the size of the store and in it what was just drawn from there. */

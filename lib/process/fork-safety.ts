@@ -3,7 +3,7 @@
  * there, and what is merely worth knowing. `fork` refuses by it, `forkSafety()` and the doctor show it.
  */
 import { subscribe } from 'node:diagnostics_channel';
-import { readdirSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { availableParallelism } from 'node:os';
 import { isMainThread } from 'node:worker_threads';
@@ -31,93 +31,16 @@ if (isMainThread) {
 }
 
 export function forkSafety(): ForkSafety {
-  const hazards: ForkHazard[] = [];
-  const add = (blocking: boolean, code: string, message: string) => hazards.push({ code, message, blocking });
-
   if (!isMainThread) {
-    add(true, 'NOT_MAIN_THREAD', 'Only the main thread can fork: ask it to, by a message');
-    return { method: 'spawn', v8: 'unsupported', hazards };
+    const message = 'Only the main thread can fork: ask it to, by a message';
+    return {
+      method: 'spawn',
+      v8: 'unsupported',
+      hazards: [{ code: 'NOT_MAIN_THREAD', message, blocking: true }],
+    };
   }
   const v8 = v8State();
-  if (v8 === 'unsupported') {
-    add(true, 'V8_UNSUPPORTED', `A child would have no working V8: ${whyUnsupported()}. Use spawn() instead`);
-  }
-
-  const running = livingWorkers();
-  if (running > 0) {
-    add(
-      true,
-      'WORKER_THREADS',
-      `${running} worker thread(s) would be missing in the child: end them before, or start them after the fork`,
-    );
-  }
-  if (inspectorIsOn()) {
-    add(
-      true,
-      'INSPECTOR',
-      'The inspector is on, and its thread would be missing in the child: fork without --inspect, or call inspector.close() before',
-    );
-  }
-
-  const resources = process.getActiveResourcesInfo();
-  const requests = count(poolRequests(resources).filter((name) => name !== PASSING));
-  if (requests.total > 0) {
-    add(
-      true,
-      'UV_REQUESTS',
-      `Requests in libuv's thread pool would never end in the child: ${requests.text}. Wait for them before you fork`,
-    );
-  }
-  const timers = count(resources.filter((name) => TIMERS.has(name)));
-  if (timers.total > 0) {
-    add(
-      !knowsNodeTimers(),
-      'TIMERS',
-      knowsNodeTimers()
-        ? `Timers and immediates of this process do not run in the child: ${timers.text}. Start what the child needs there`
-        : `Timers and immediates of this process would run in the child: ${timers.text}. This Node has no inspector, by which they could be found: clear them before`,
-    );
-  }
-  const handles = count(
-    without(
-      standardStreams(),
-      resources.filter(
-        (name) => !TIMERS.has(name) && !POOL_REQUEST.test(name) && !/^(TTY|Signal)/.test(name),
-      ),
-    ),
-  );
-  if (handles.total > 0) {
-    add(
-      false,
-      'HANDLES',
-      `Handles of this process are cut off in the child: ${handles.text}. Name the descriptors that the child shall have in "inherit"`,
-    );
-  }
-  if (process.connected) {
-    add(
-      false,
-      'IPC_CHANNEL',
-      'The channel to the process that started this one stays here: process.send does not exist in the child',
-    );
-  }
-
-  const threads = unknownThreads(running);
-  if (threads.length > 0) {
-    const running = threads.filter(({ state }) => state !== 'S' && state !== 'I');
-    const text = threads.map(({ name, state }) => `${name} (${STATES[state] ?? state})`).join(', ');
-    add(
-      running.length > 0,
-      'UNKNOWN_THREADS',
-      `Native threads of other addons would be missing in the child, with any lock that they hold: ${text}. Fork before what starts them is used, or end them`,
-    );
-  }
-  if (read('/sys/kernel/mm/transparent_hugepage/enabled').includes('[always]')) {
-    add(
-      false,
-      'TRANSPARENT_HUGE_PAGES',
-      'Transparent huge pages are always on: the first write to a page copies 2 MB of it. Set /sys/kernel/mm/transparent_hugepage/enabled to madvise',
-    );
-  }
+  const hazards = look([...MAY_BLOCK, ...NEVER_BLOCKS]);
   return { method: hazards.some(({ blocking }) => blocking) ? 'spawn' : 'fork', v8, hazards };
 }
 
@@ -129,10 +52,10 @@ export function enforce(safety: 'strict' | 'warn' | 'off'): void {
   knowsNodeTimers();
   knowEntropyStores();
   if (state === 'unsupported') {
-    throw unsafeError(forkSafety().hazards.filter(({ blocking }) => blocking));
+    throw unsafeError(blockingHazards());
   }
   if (safety === 'off') return;
-  const blocking = forkSafety().hazards.filter((hazard) => hazard.blocking);
+  const blocking = blockingHazards();
   if (blocking.length === 0) return;
   const error = unsafeError(blocking);
   if (safety === 'strict') throw error;
@@ -147,6 +70,127 @@ export function poolRests(): boolean {
 function unsafeError(hazards: ForkHazard[]): Error {
   const list = hazards.map(({ code, message }) => `${code}: ${message}`).join('; ');
   return Object.assign(stateError('FORK_UNSAFE', `A fork would not be safe now. ${list}`), { hazards });
+}
+
+// ----------------------------------------------------------------------------------------- the hazards
+
+/** Looks for one of them. `resources` is what `getActiveResourcesInfo` says. */
+type Look = (resources: string[]) => ForkHazard | undefined;
+
+const hazard = (blocking: boolean, code: string, message: string): ForkHazard => ({
+  code,
+  message,
+  blocking,
+});
+
+/** What a fork asks for each time, so it is quick about it. */
+const MAY_BLOCK: Look[] = [
+  () =>
+    v8State() === 'unsupported'
+      ? hazard(
+          true,
+          'V8_UNSUPPORTED',
+          `A child would have no working V8: ${whyUnsupported()}. Use spawn() instead`,
+        )
+      : undefined,
+  () => {
+    const running = livingWorkers();
+    return running > 0
+      ? hazard(
+          true,
+          'WORKER_THREADS',
+          `${running} worker thread(s) would be missing in the child: end them before, or start them after the fork`,
+        )
+      : undefined;
+  },
+  () =>
+    inspectorIsOn()
+      ? hazard(
+          true,
+          'INSPECTOR',
+          'The inspector is on, and its thread would be missing in the child: fork without --inspect, or call inspector.close() before',
+        )
+      : undefined,
+  (resources) => {
+    const requests = count(poolRequests(resources).filter((name) => name !== PASSING));
+    return requests.total > 0
+      ? hazard(
+          true,
+          'UV_REQUESTS',
+          `Requests in libuv's thread pool would never end in the child: ${requests.text}. Wait for them before you fork`,
+        )
+      : undefined;
+  },
+  (resources) => {
+    const timers = count(resources.filter((name) => TIMERS.has(name)));
+    if (timers.total === 0) return undefined;
+    return knowsNodeTimers()
+      ? hazard(
+          false,
+          'TIMERS',
+          `Timers and immediates of this process do not run in the child: ${timers.text}. Start what the child needs there`,
+        )
+      : hazard(
+          true,
+          'TIMERS',
+          `Timers and immediates of this process would run in the child: ${timers.text}. This Node has no inspector, by which they could be found: clear them before`,
+        );
+  },
+  () => {
+    const threads = unknownThreads(livingWorkers());
+    if (threads.length === 0) return undefined;
+    const text = threads.map(({ name, state }) => `${name} (${STATES[state] ?? state})`).join(', ');
+    return hazard(
+      threads.some(({ state }) => state !== 'S' && state !== 'I'),
+      'UNKNOWN_THREADS',
+      `Native threads of other addons would be missing in the child, with any lock that they hold: ${text}. Fork before what starts them is used, or end them`,
+    );
+  },
+];
+
+const NEVER_BLOCKS: Look[] = [
+  (resources) => {
+    const handles = count(
+      without(
+        standardStreams(),
+        resources.filter(
+          (name) => !TIMERS.has(name) && !POOL_REQUEST.test(name) && !/^(TTY|Signal)/.test(name),
+        ),
+      ),
+    );
+    return handles.total > 0
+      ? hazard(
+          false,
+          'HANDLES',
+          `Handles of this process are cut off in the child: ${handles.text}. Name the descriptors that the child shall have in "inherit"`,
+        )
+      : undefined;
+  },
+  () =>
+    process.connected
+      ? hazard(
+          false,
+          'IPC_CHANNEL',
+          'The channel to the process that started this one stays here: process.send does not exist in the child',
+        )
+      : undefined,
+  () =>
+    read('/sys/kernel/mm/transparent_hugepage/enabled').includes('[always]')
+      ? hazard(
+          false,
+          'TRANSPARENT_HUGE_PAGES',
+          'Transparent huge pages are always on: the first write to a page copies 2 MB of it. Set /sys/kernel/mm/transparent_hugepage/enabled to madvise',
+        )
+      : undefined,
+];
+
+function look(looks: Look[]): ForkHazard[] {
+  const resources = process.getActiveResourcesInfo();
+  return looks.map((one) => one(resources)).filter((found) => found !== undefined);
+}
+
+function blockingHazards(): ForkHazard[] {
+  return look(MAY_BLOCK).filter(({ blocking }) => blocking);
 }
 
 // ------------------------------------------------------------------------------------------ looking
@@ -218,24 +262,14 @@ const NODES_OTHERS = 2;
 /** Native threads that neither Node nor we have started, as far as names and numbers tell. */
 function unknownThreads(workersRunning: number): Thread[] {
   const unknown: Thread[] = [];
-  let ids: string[];
-  try {
-    ids = readdirSync('/proc/self/task');
-  } catch {
-    return [];
-  }
-  const main = read(`/proc/self/task/${process.pid}/comm`).trim();
-  const nameless: Thread[] = [];
-  for (const id of ids) {
-    if (Number(id) === process.pid) continue;
-    // "pid (name) state …", and a name may have anything in it.
-    const stat = read(`/proc/self/task/${id}/stat`);
-    const name = stat.slice(stat.indexOf('(') + 1, stat.lastIndexOf(')'));
-    const thread = { name, state: stat.charAt(stat.lastIndexOf(')') + 2) };
-    if (stat === '') continue;
+  const threads = nativeFork().threads();
+  const main = threads.find(([id]) => id === process.pid)?.[1];
+  let nameless = 0;
+  for (const [id, name] of threads) {
+    if (id === process.pid) continue;
     // Without a name of its own a thread has that of whoever started it.
-    if (name === main) nameless.push(thread);
-    else if (!KNOWN.test(name)) unknown.push(thread);
+    if (name === main) nameless++;
+    else if (!KNOWN.test(name)) unknown.push({ name, state: stateOf(id) });
   }
   const pool = Number(process.env['UV_THREADPOOL_SIZE'] ?? 4) || 4;
   const v8 = Math.max(4, availableParallelism());
@@ -243,11 +277,17 @@ function unknownThreads(workersRunning: number): Thread[] {
   unknown.splice(0, workersRunning);
   // Ours have no name in their first moments.
   const expected = pool + 2 * v8 + NODES_OTHERS + 2 * workersRunning;
-  if (nameless.length > expected) {
+  if (nameless > expected) {
     // Which of them are too many is not to be known, so neither is what they do.
-    unknown.push({ name: `${nameless.length - expected} without a name`, state: 'S' });
+    unknown.push({ name: `${nameless - expected} without a name`, state: 'S' });
   }
   return unknown;
+}
+
+function stateOf(thread: number): string {
+  // "pid (name) state …", and a name may have anything in it.
+  const stat = read(`/proc/self/task/${thread}/stat`);
+  return stat.charAt(stat.lastIndexOf(')') + 2);
 }
 
 function read(file: string): string {

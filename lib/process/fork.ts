@@ -164,7 +164,7 @@ export class Forks implements Phase {
       becomeChild(checked);
       // With a list, what it does not name is closed already, and what it names stays.
       disownEnds((checked.flags & FLAG_LISTED) === 0);
-      context = { loop: this.#current(), pid: process.pid, parentPid: process.ppid };
+      context = contextOf(this.#current);
       nativeFork().report();
     } catch (error) {
       endThrown(error);
@@ -241,6 +241,17 @@ export class Forks implements Phase {
       this.#whenClosed.get(unborn)?.();
     }
   }
+}
+
+/** Its loop is made when it is asked for: many a child needs none. */
+function contextOf(current: () => Loop): ForkContext {
+  return {
+    get loop() {
+      return current();
+    },
+    pid: process.pid,
+    parentPid: process.ppid,
+  };
 }
 
 function ignore(): void {}

@@ -29,6 +29,10 @@ export interface NativeFork {
   abandon(): void;
   /** In a child: it lives. */
   report(): void;
+  /** Number and name of each of this process's threads. Empty where the system does not tell. */
+  threads(): [number, string][];
+  /** From the kernel; false when it did not. */
+  fillRandom(bytes: Uint8Array): boolean;
   /** Requests that libuv has under way. */
   requests(): number;
   /** Whether Node's event loop would go on. */

@@ -12,6 +12,7 @@
 
 #include "fd.h"
 #include "fork/request.h"
+#include "fork/threads.h"
 #include "v8/fork_hooks.h"
 
 namespace forkbeard {
@@ -28,6 +29,7 @@ struct Forks {
   std::vector<ForkMoment*> waiting;
   int last_own_fd = 2;  // of the descriptors that Node opened for itself when it started
   Fd report;            // in a child, until it has reported
+  Threads threads;
 };
 
 struct ForkOutcome {

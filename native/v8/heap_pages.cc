@@ -1,6 +1,5 @@
 #include "heap_pages.h"
 
-#include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -16,6 +15,8 @@
 #include <map>
 #include <string_view>
 
+#include "heap_places.h"
+#include "imports.h"
 #include "platform.h"
 #include "self.h"
 
@@ -107,83 +108,6 @@ int FollowedMunmap(void* address, size_t length) {
   return real_munmap.load()(address, length);
 }
 
-// ---------------------------------------------------------------------- the program's table of imports
-
-using Rela = ElfW(Rela);
-using Symbol = ElfW(Sym);
-
-// Puts `replacement` where the program keeps the address of the imported function. 0 or a negative errno.
-template <class Function>
-int ReplaceImport(const Program& program, std::string_view name, Function* replacement,
-                  std::atomic<Function*>* original) {
-  const Symbol* symbols = nullptr;
-  const char* strings = nullptr;
-  struct Table {
-    const Rela* entries = nullptr;
-    size_t bytes = 0;
-  } tables[2];
-  for (auto* entry = reinterpret_cast<const ElfW(Dyn)*>(program.dynamic); entry->d_tag != DT_NULL; entry++) {
-    // glibc has turned the addresses into absolute ones, musl has not.
-    auto absolute = [&] {
-      return entry->d_un.d_ptr < program.base ? program.base + entry->d_un.d_ptr : entry->d_un.d_ptr;
-    };
-    switch (entry->d_tag) {
-      case DT_SYMTAB:
-        symbols = reinterpret_cast<const Symbol*>(absolute());
-        break;
-      case DT_STRTAB:
-        strings = reinterpret_cast<const char*>(absolute());
-        break;
-      case DT_JMPREL:
-        tables[0].entries = reinterpret_cast<const Rela*>(absolute());
-        break;
-      case DT_PLTRELSZ:
-        tables[0].bytes = entry->d_un.d_val;
-        break;
-      case DT_RELA:
-        tables[1].entries = reinterpret_cast<const Rela*>(absolute());
-        break;
-      case DT_RELASZ:
-        tables[1].bytes = entry->d_un.d_val;
-        break;
-      case DT_PLTREL:
-        if (entry->d_un.d_val != DT_RELA) return -ENOTSUP;
-        break;
-    }
-  }
-  if (symbols == nullptr || strings == nullptr) return -ENOTSUP;
-  bool replaced = false;
-  const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
-  for (const Table& table : tables) {
-    for (size_t i = 0; table.entries != nullptr && i < table.bytes / sizeof(Rela); i++) {
-      const Rela& rela = table.entries[i];
-      if (ELF64_R_SYM(rela.r_info) == 0 || rela.r_addend != 0) continue;
-#if defined(__x86_64__)
-      const auto type = ELF64_R_TYPE(rela.r_info);
-      if (type != R_X86_64_JUMP_SLOT && type != R_X86_64_GLOB_DAT && type != R_X86_64_64) continue;
-#elif defined(__aarch64__)
-      const auto type = ELF64_R_TYPE(rela.r_info);
-      if (type != R_AARCH64_JUMP_SLOT && type != R_AARCH64_GLOB_DAT && type != R_AARCH64_ABS64) continue;
-#else
-      continue;
-#endif
-      if (name != strings + symbols[ELF64_R_SYM(rela.r_info)].st_name) continue;
-      auto address = program.base + rela.r_offset;
-      auto* slot = reinterpret_cast<void**>(address);
-      // With immediate binding the table is read-only by now.
-      bool sealed = address >= program.relro.start && address < program.relro.end;
-      auto* page_start = reinterpret_cast<void*>(address & ~(page - 1));
-      if (sealed && mprotect(page_start, page, PROT_READ | PROT_WRITE) < 0) return -errno;
-      // Within the program itself is only what would look the function up again, and put it in place of ours.
-      if (!program.Contains(*slot)) *original = reinterpret_cast<Function*>(*slot);
-      __atomic_store_n(slot, reinterpret_cast<void*>(replacement), __ATOMIC_RELEASE);
-      if (sealed) mprotect(page_start, page, PROT_READ);
-      replaced = true;
-    }
-  }
-  return replaced ? 0 : -ENOENT;
-}
-
 // --------------------------------------------------------------------------- what was marked before us
 
 // V8 asks for addresses of its own choice, far below where the kernel places what has none. Up there only V8's memory
@@ -232,6 +156,7 @@ int Follow() {
   if (int error = ReadMarkedRanges(); error < 0) return error;
   followed = ReplaceImport(node, "munmap", FollowedMunmap, &real_munmap) == 0 &&
              ReplaceImport(node, "madvise", FollowedMadvise, &real_madvise) == 0;
+  PlaceHeapTogether(node);
   // What other threads have marked in between; without the notices it is all read again before each fork.
   return followed ? ReadMarkedRanges() : 0;
 }

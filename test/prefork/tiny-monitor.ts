@@ -2,7 +2,7 @@
  * A monitor of the least kind, for tests of molds and workers: it binds a listener, starts processes of the application
  * with what they inherit, and lets a test say and hear each message of their channels. It decides nothing.
  */
-import { once } from 'node:events';
+import { EventEmitter, once } from 'node:events';
 import {
   type ClientRequest,
   request as httpRequest,
@@ -67,7 +67,6 @@ interface Living {
   readonly exited: Promise<ExitStatus>;
   readonly gone: boolean;
   pid: number;
-  stderr: string;
   ended(exit: ExitStatus): void;
 }
 
@@ -76,8 +75,6 @@ export class Peer<In extends { type: string }, Out> implements Living {
   readonly heard: In[] = [];
   readonly exited: Promise<ExitStatus>;
   pid = 0;
-  /** What it wrote to stderr; only spawned ones have it. */
-  stderr = '';
   readonly #channel: Channel<In, Out>;
   #settle: (exit: ExitStatus) => void = () => {};
   #waiting: { type: string; resolve: (message: In) => void }[] = [];
@@ -122,7 +119,7 @@ export class Peer<In extends { type: string }, Out> implements Living {
       : new Promise<In>((resolve) => this.#waiting.push({ type, resolve }));
     return patiently(
       message as Promise<Extract<In, { type: T }>>,
-      () => `no ${type} after ${JSON.stringify(this.heard)}${this.stderr}`,
+      () => `no ${type} after ${JSON.stringify(this.heard)}`,
     );
   }
 
@@ -130,7 +127,7 @@ export class Peer<In extends { type: string }, Out> implements Living {
   async end(): Promise<number | string | null> {
     const { exitCode, signal } = await patiently(
       this.exited,
-      () => `${this.pid} lives, after ${JSON.stringify(this.heard)}${this.stderr}`,
+      () => `${this.pid} lives, after ${JSON.stringify(this.heard)}`,
     );
     return exitCode ?? signal;
   }
@@ -162,6 +159,9 @@ export class TinyMonitor {
   readonly board: Scoreboard;
   readonly #boardFd: number;
   readonly #peers: Living[] = [];
+  readonly #heard = new EventEmitter();
+  /** What all of its processes wrote there. */
+  stderr = '';
   #mold: MoldPeer | undefined;
   #workers = 0;
 
@@ -224,9 +224,14 @@ export class TinyMonitor {
     this.#peers.push(worker);
     mold.say({ type: 'fork', place }, [theirs]);
     const { pid } = await worker.hears('hello');
-    this.loop.watchProcess(pid, (exit) => worker.ended(exit)).unref();
-    worker.pid = pid;
+    this.watch(worker, pid);
     return worker;
+  }
+
+  /** A process that came to us by a detached fork. */
+  watch(peer: Living, pid: number): void {
+    peer.pid = pid;
+    this.loop.watchProcess(pid, (exit) => peer.ended(exit)).unref();
   }
 
   /** The mold's end for a worker that is promoted. */
@@ -236,6 +241,13 @@ export class TinyMonitor {
     this.#peers.push(mold);
     this.#mold = mold;
     return { mold, theirs };
+  }
+
+  /** True once one of its processes has written that to stderr. */
+  async said(text: string): Promise<boolean> {
+    while (!this.stderr.includes(text))
+      await patiently(once(this.#heard, 'text'), () => `nobody said ${text}, but ${this.stderr}`);
+    return true;
   }
 
   #start<P extends Living>(make: (fd: number) => P): P {
@@ -249,7 +261,8 @@ export class TinyMonitor {
     });
     sys.close(theirs);
     child.stderr?.setEncoding('utf8').on('data', (text) => {
-      peer.stderr += text;
+      this.stderr += text;
+      this.#heard.emit('text');
     });
     this.#peers.push(peer);
     peer.pid = child.pid;

@@ -305,6 +305,21 @@ describe('V8’s pages', () => {
   });
 });
 
+describe('V8’s chunks', () => {
+  test('lie side by side once somebody has asked for forks, in both processes, instead of anywhere', async () => {
+    type Grown = { chunks: number; mappings: number; kept: boolean };
+    const { here, child, grandchild } = await seen<{ here: Grown; child: Grown; grandchild: number }>(
+      'places',
+    );
+    for (const { chunks, mappings, kept } of [here, child]) {
+      expect(chunks).toBe(256);
+      expect(mappings).toBeLessThan(chunks / 4);
+      expect(kept).toBe(true);
+    }
+    expect(grandchild).toBe(499_999);
+  });
+});
+
 describe('safety', () => {
   test('names what blocks, refuses by it, warns or goes ahead', async () => {
     const { result, status, stderr } = await run(['hazards']);

@@ -48,7 +48,7 @@ export class Attachment {
   #retry: TimeWatcher | undefined;
   /** Has let others go first for the connection that waits. */
   #stoodAside = false;
-  #connections = 0;
+  readonly #sockets = new Set<Accepted>();
   #accepted = 0;
 
   constructor(options: AttachmentOptions) {
@@ -65,13 +65,13 @@ export class Attachment {
   }
 
   get connections(): number {
-    return this.#connections;
+    return this.#sockets.size;
   }
 
   /** Fulfilled when there is no connection left. For once it is stopped. */
   get empty(): Promise<void> {
     return new Promise((resolve) => {
-      if (this.#connections === 0) resolve();
+      if (this.#sockets.size === 0) resolve();
       else this.#whenEmpty = resolve;
     });
   }
@@ -79,7 +79,7 @@ export class Attachment {
   /** Room may have been made. */
   reconsider(): void {
     if (this.#gate !== 'connections' && this.#gate !== 'requests') return;
-    if (this.#options.lack(this.#connections) === '') this.#open();
+    if (this.#options.lack(this.#sockets.size) === '') this.#open();
   }
 
   /** Accepts nothing any more; connections live on. What waits in the kernel is for the other workers. */
@@ -93,9 +93,14 @@ export class Attachment {
     stopListening(this.#options.server);
   }
 
-  /** In a mold that was a worker: the server is as it was before, and no connection is left of it. */
+  /** In a mold that was a worker: the server is as it was before, and its connections are none of its own. */
   disown(): void {
     this.#gate = 'shut';
+    for (const socket of this.#sockets) {
+      socket.removeListener('close', this.#onSocketClose);
+      socket._server = null;
+    }
+    this.#sockets.clear();
     forgetListening(this.#options.server);
   }
 
@@ -113,7 +118,7 @@ export class Attachment {
   #onConnection(listener: number): void {
     if (this.#gate !== 'open') return;
     const { fairness } = this.#options;
-    const lack = this.#options.lack(this.#connections);
+    const lack = this.#options.lack(this.#sockets.size);
     if (lack !== '') {
       this.#shut(lack);
     } else if (fairness.ahead && !this.#stoodAside) {
@@ -139,7 +144,7 @@ export class Attachment {
   /** What net.Server does with a connection. */
   #take(fd: number): void {
     const server = this.#options.server as Server & ServerInternals;
-    let socket: Socket & { server?: Server; _server?: Server };
+    let socket: Accepted;
     try {
       socket = new NetSocket({
         fd,
@@ -157,22 +162,24 @@ export class Attachment {
     socket.server = server;
     socket._server = server;
     socket.on('close', this.#onSocketClose);
-    this.#count(++this.#connections);
+    this.#sockets.add(socket);
+    this.#count();
     this.#options.entry.set('accepted', ++this.#accepted);
     this.#options.onAccepted(socket);
     server.emit('connection', socket);
   }
 
   #closed(socket: Socket): void {
-    this.#count(--this.#connections);
+    this.#sockets.delete(socket);
+    this.#count();
     this.#options.onClosed(socket);
     if (this.#gate === 'descriptors') this.#tryDescriptors();
     else this.reconsider();
-    if (this.#connections === 0) this.#whenEmpty?.();
+    if (this.#sockets.size === 0) this.#whenEmpty?.();
   }
 
-  #count(connections: number): void {
-    this.#options.entry.set('connections', connections);
+  #count(): void {
+    this.#options.entry.set('connections', this.#sockets.size);
   }
 
   // --------------------------------------------------------------------------------- opening and shutting
@@ -216,6 +223,8 @@ export class Attachment {
     this.#options.onResumed();
   }
 }
+
+type Accepted = Socket & { server?: Server; _server?: Server | null };
 
 /** Parts of net.Server that its types do not tell. */
 interface ServerInternals {

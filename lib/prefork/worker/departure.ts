@@ -8,7 +8,7 @@ import type { Server } from 'node:net';
 import { setImmediate, setTimeout } from 'node:timers/promises';
 import type { Attachment } from './attachment.ts';
 import { complain } from './endings.ts';
-import type { Requests } from './requests.ts';
+import { isHttp2, type Requests } from './requests.ts';
 
 /** For a request that was sent before the client could know. ms */
 const LINGER = 500;
@@ -82,6 +82,7 @@ async function settled(what: string, act: () => unknown): Promise<void> {
 /** HTTP/2 has sessions, which end when their streams have. */
 export function sessionsOf(server: Server): ReadonlySet<Session> {
   const sessions = new Set<Session>();
+  if (!isHttp2(server)) return sessions;
   server.on('session', (session: Session) => {
     sessions.add(session);
     session.once('close', () => sessions.delete(session));

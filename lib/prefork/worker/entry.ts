@@ -43,7 +43,6 @@ function take(message: ToMold | ToWorker): Role {
       loop,
       channel: channel as Channel<ToMold, FromMold>,
       board,
-      boardFd: BOARD,
       listeners: listenersOf(plan),
       plan,
       title,

@@ -15,6 +15,7 @@ import type { Plan } from '../plan.ts';
 import type { Scoreboard } from '../scoreboard.ts';
 import type { Application } from './application.ts';
 import { codeOfFork, endWhenUncaught, failure } from './endings.ts';
+import { BOARD } from './inheritance.ts';
 import { Worker } from './worker.ts';
 
 /** What loading has begun (files that are closed, names that are looked up) may take so long to end. ms */
@@ -25,7 +26,6 @@ export interface MoldOptions {
   loop: Loop;
   channel: Channel<ToMold, FromMold>;
   board: Scoreboard;
-  boardFd: number;
   listeners: readonly number[];
   plan: Plan;
   title: string;
@@ -87,7 +87,7 @@ export class Mold {
 
   /** `own`: listeners for this worker alone; without them it has those that all share. */
   async #fork(place: Place, channel: number, own: readonly number[]): Promise<void> {
-    const { loop, boardFd } = this.#options;
+    const { loop } = this.#options;
     const application = this.#application as Application;
     const listeners = own.length > 0 ? own : this.#options.listeners;
     try {
@@ -101,7 +101,7 @@ export class Mold {
     loop
       .fork({
         detached: true,
-        inherit: [channel, boardFd, ...listeners],
+        inherit: [channel, BOARD, ...listeners],
         code: (context) => this.#beWorker(context.loop, place, channel, listeners),
       })
       .then(

@@ -48,6 +48,7 @@ export class Requests {
   #served = 0;
   #inFlight = 0;
   #last = false;
+  #whenIdle: (() => void) | undefined;
 
   constructor(server: Server, entry: Entry, events: RequestEvents) {
     this.#server = server;
@@ -64,6 +65,14 @@ export class Requests {
 
   get inFlight(): number {
     return this.#inFlight;
+  }
+
+  /** Fulfilled when nothing is in flight. */
+  get idle(): Promise<void> {
+    return new Promise((resolve) => {
+      if (this.#inFlight === 0) resolve();
+      else this.#whenIdle = resolve;
+    });
   }
 
   get served(): number {
@@ -100,6 +109,10 @@ export class Requests {
     this.#forget(response);
     this.#streams.delete(response);
     this.#events.onEnd();
+    if (this.#inFlight === 0 && this.#whenIdle !== undefined) {
+      this.#whenIdle();
+      this.#whenIdle = undefined;
+    }
   }
 
   #forget(response: ServerResponse): void {
@@ -169,6 +182,6 @@ function isEventStream(response: ServerResponse): boolean {
   return typeof sent === 'string' && EVENT_STREAM_HEADER.test(sent);
 }
 
-function isHttp2(server: Server): boolean {
+export function isHttp2(server: Server): boolean {
   return server.constructor.name.startsWith('Http2');
 }

@@ -15,9 +15,10 @@ import { type Entry, monotonic, type Scoreboard } from '../scoreboard.ts';
 import type { Application, Serving } from './application.ts';
 import { Attachment } from './attachment.ts';
 import { depart, sessionsOf } from './departure.ts';
-import { codeOfBoot, codeOfUncaught, endWhenUncaught, failure } from './endings.ts';
+import { codeOfBoot, codeOfFork, codeOfUncaught, endWhenUncaught, failure } from './endings.ts';
 import { Fairness } from './fairness.ts';
 import { Permits } from './permits.ts';
+import { promote } from './promotion.ts';
 import { Pulse } from './pulse.ts';
 import { Requests } from './requests.ts';
 
@@ -94,6 +95,11 @@ export class Worker {
         if (message.how === 'quick') this.#endQuickly();
         else void this.#leave(message.recycled ? EXIT.recycled : EXIT.drained, AFTER_LIMIT);
         break;
+      case 'promote': {
+        const fd = descriptors.shift();
+        if (fd !== undefined) void this.#promote(message, fd);
+        break;
+      }
       case 'reopen':
         // What programs that open their logs anew listen for; nothing is sent to one that does not.
         process.emit('SIGUSR1', 'SIGUSR1');
@@ -200,6 +206,33 @@ export class Worker {
     if (this.#tired || this.#stage !== 'serving') return;
     this.#tired = true;
     this.#options.channel.send({ type: 'tired', reason });
+  }
+
+  // --------------------------------------------------------------------------------------- as a pattern
+
+  async #promote({ title }: { title: string }, fd: number): Promise<void> {
+    const { channel, loop, board, listeners, plan } = this.#options;
+    const work = this.#work;
+    try {
+      if (work === undefined || this.#stage !== 'serving') throw new Error(`This worker is ${this.#stage}`);
+      const { application, requests, attachment } = work;
+      const pid = await promote({
+        loop,
+        fd,
+        board,
+        listeners,
+        plan,
+        title,
+        application,
+        requests,
+        attachment,
+      });
+      channel.send({ type: 'promoted', pid });
+    } catch (error) {
+      channel.send({ type: 'not-promoted', error: failure(error, codeOfFork(error)) });
+    } finally {
+      close(fd);
+    }
   }
 
   // ------------------------------------------------------------------------------------------ the end

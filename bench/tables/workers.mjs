@@ -1,0 +1,54 @@
+// Workers of an HTTP application: how long until each has answered, and what each has for itself in memory.
+import { npmModule, result, script } from '../session.mjs';
+
+const OURS = 'forkbeard fork';
+const CLUSTER = 'node:cluster';
+/** The workers and their parent run beside each other. */
+const CORES = '0,1';
+const WORKERS = 8;
+
+export function tables({ smoke }) {
+  const workers = smoke ? 2 : WORKERS;
+  const requests = smoke ? 5 : 500;
+  const peer = (name, program, flags = []) => ({
+    name,
+    async prepare() {
+      npmModule('fastify');
+      const [file, ...args] = script(program, workers, requests);
+      return () => result([file, ...flags, ...args], CORES);
+    },
+  });
+  const ratio = (key) => ({ key, of: CLUSTER, digits: 3 });
+  return [
+    {
+      name: 'workers',
+      title: 'Workers of an HTTP application',
+      what:
+        `${workers} workers of an application that has express, fastify and typescript loaded, from their start until each has ` +
+        'answered one request (ready), and after each has answered ' +
+        `${requests} (served). For forkbeard the mold, which has loaded the application and has answered ${requests} requests, is there ` +
+        'before; the others’ parent has nothing to load. Memory is the mean of the workers, without their parent: USS is ' +
+        'what only that process has, PSS counts what is shared by parts. Threads have one process together, which is divided.',
+      repetitions: 5,
+      peers: [
+        peer(OURS, 'workers-forkbeard', ['--expose-gc']),
+        peer(CLUSTER, 'workers-cluster'),
+        peer('child_process.fork', 'workers-child-process'),
+        peer('worker_threads', 'workers-threads'),
+      ],
+      columns: [
+        { title: 'answered ms', key: 'answered', digits: 0 },
+        { title: '× cluster', key: 'answered', of: CLUSTER, digits: 3 },
+        { title: 'ready: USS MB', key: 'readyUss', digits: 1 },
+        { title: 'PSS MB', key: 'readyPss', digits: 1 },
+        { title: 'served: USS MB', key: 'servedUss', digits: 1 },
+        { title: 'PSS MB', key: 'servedPss', digits: 1 },
+      ],
+      bars: [
+        { peer: OURS, what: 'answered × cluster', ...ratio('answered'), atMost: 1 / 20 },
+        { peer: OURS, what: 'USS ready × cluster', ...ratio('readyUss'), atMost: 1 / 12 },
+        { peer: OURS, what: 'USS served × cluster', ...ratio('servedUss'), atMost: 0.45 },
+      ],
+    },
+  ];
+}

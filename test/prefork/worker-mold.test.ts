@@ -1,0 +1,39 @@
+/**
+ * The mold: forks as many workers as it is asked for, each a process of its own; says why when it cannot load or fork;
+ * and is made of a worker that is warm.
+ */
+import { describe, expect, test } from 'vitest';
+import { ask, monitorForEach } from './tiny-monitor.ts';
+
+const start = monitorForEach();
+
+describe('a mold', () => {
+  test('forks many workers at once', async () => {
+    const monitor = start('routes.mjs');
+    const mold = monitor.mold();
+    await mold.hears('loaded');
+    const began = performance.now();
+    const workers = await Promise.all(Array.from({ length: 8 }, () => monitor.worker('fork')));
+    if (process.env['SHOW']) console.log('8 workers', performance.now() - began);
+    expect(new Set(workers.map(({ pid }) => pid)).size).toBe(8);
+    expect(mold.heard.filter(({ type }) => type === 'forked').length).toBe(8);
+  });
+
+  test('is made of a worker that is warm, and forks workers that serve', async () => {
+    const monitor = start('routes.mjs');
+    const worker = await monitor.worker('fork');
+    await ask(`${monitor.url}/`);
+    const { mold, theirs } = monitor.adopt();
+    worker.say({ type: 'promote', generation: 2, title: 'forkbeard: mold gen 2 [app]' }, [theirs]);
+    const { pid } = await worker.hears('promoted');
+    monitor.watch(mold, pid);
+    expect(await mold.hears('loaded')).toMatchObject({ pid, method: 'fork' });
+    const second = await monitor.worker('fork', { generation: 2 });
+    worker.say({ type: 'stop', how: 'graceful', recycled: true });
+    expect(await worker.end()).toBe(40);
+    const { body } = await ask(`${monitor.url}/worker`);
+    expect(JSON.parse(body)).toMatchObject({ id: 2, pid: second.pid, process: second.pid, generation: 2 });
+    mold.say({ type: 'leave' });
+    expect(await mold.end()).toBe(0);
+  });
+});
