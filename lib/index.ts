@@ -28,6 +28,8 @@ export type {
   SpawnOptions,
   StdioTarget,
 } from './process/contract.ts';
+export type { LifelineMemory, LifelineOptions } from './process/lifeline.ts';
+export { Lifeline, StackRequest, startLifeline } from './process/lifeline.ts';
 export { becomeSubreaper, setParentDeathSignal } from './process/lineage.ts';
 export { Loop } from './process/loop.ts';
 export { mapSharedMemory, sharedMemory } from './process/shared-memory.ts';

@@ -5,6 +5,7 @@
 
 #include "child.h"
 #include "fork.h"
+#include "lifeline.h"
 #include "lineage.h"
 #include "loop.h"
 #include "memory.h"
@@ -29,6 +30,7 @@ NAPI_MODULE_INIT(/* napi_env env, napi_value exports */) {
   Export(env, exports, "signals", forkbeard::MakeSignalExports);
   Export(env, exports, "child", forkbeard::MakeChildExports);
   Export(env, exports, "fork", forkbeard::MakeForkExports);
+  Export(env, exports, "lifeline", forkbeard::MakeLifelineExports);
   Export(env, exports, "lineage", forkbeard::MakeLineageExports);
   Export(env, exports, "memory", forkbeard::MakeMemoryExports);
   Export(env, exports, "spawn", forkbeard::MakeSpawnExports);

@@ -44,6 +44,7 @@ interface NativeV8 {
   /** The hooks, or why there are none. */
   forForks?(singleThreaded: boolean): object | string;
   reseed?(random: () => number, seed: Uint8Array): boolean;
+  forInterrupts?(): object | undefined;
 }
 
 export type V8State = 'workers-recreated' | 'single-threaded' | 'unsupported';
@@ -77,10 +78,24 @@ export function reseed(random: () => number, seed: Uint8Array): boolean {
   return v8?.reseed?.(random, seed) ?? false;
 }
 
-function install(): V8State {
-  v8 = v8Addon((error) => {
-    unsupported = `there is no forkbeard_v8 for Node ${process.version} (${firstLine(error)})`;
+/** V8's hooks for a lifeline, or why there are none. */
+export function interruptHooks(): object | string {
+  const why = load();
+  if (v8 === undefined) return why;
+  return v8.forInterrupts?.() ?? `forkbeard_v8 was built for another Node than ${process.version}`;
+}
+
+/** Loads the addon, if it is not there yet. Says why that failed. */
+function load(): string {
+  let why = '';
+  v8 ??= v8Addon((error) => {
+    why = `there is no forkbeard_v8 for Node ${process.version} (${firstLine(error)})`;
   }) as NativeV8 | undefined;
+  return why;
+}
+
+function install(): V8State {
+  unsupported = load();
   if (v8 === undefined) return 'unsupported';
   if (v8.forForks === undefined) {
     unsupported = `forkbeard_v8 was built for another Node than ${process.version}`;

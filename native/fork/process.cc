@@ -16,6 +16,7 @@
 #include "fork/handles.h"
 #include "fork/moment.h"
 #include "fork/unlisted.h"
+#include "lifeline.h"
 #include "loop.h"
 #include "signals.h"
 
@@ -52,8 +53,9 @@ void ResetDispositions() {
 // What must be right before the first JavaScript. All signals are blocked.
 int BecomeChild(Forks* forks, const ForkRequest& request, const Fd& report) {
   if (int error = forks->hooks->child(); error < 0) return error;
-  // The pidfds of what are now siblings go before anything is opened.
+  // The pidfds of what are now siblings, and the descriptors of the parent's lifeline, go before anything is opened.
   ChildrenForked();
+  LifelineForked();
   ParentHandles handles(request);
   if (int error = handles.CutOff(forks->loop); error < 0) return error;
   if (int error = uv_loop_fork(forks->loop); error < 0) return error;
@@ -103,6 +105,7 @@ ForkOutcome ForkHere(Forks* forks, const ForkRequest& request) {
   sigset_t all, before;
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
+  HoldLifeline();
   pid_t pid = detached ? ForkDetached() : fork();
   if (pid < 0 && !detached) pid = -errno;
   if (pid == 0) {
@@ -115,6 +118,7 @@ ForkOutcome ForkHere(Forks* forks, const ForkRequest& request) {
     outcome.pid = 0;
     return outcome;
   }
+  ReleaseLifeline();
   if (pid > 0 && detached) {
     outcome.pidfd = Fd(std::max(-1, PinDetached(pid)));
     OpenGate(read.get());

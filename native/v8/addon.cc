@@ -1,6 +1,7 @@
 // forkbeard_v8.node: the only code of the package that knows V8, built for one Node ABI. Loaded on the first fork (or
 // the first question whether one is possible), and only into the Node it was built for. JavaScript sees
-// `forForks(singleThreaded)` and `reseed(random, seed)`, and hands what the first one returns to forkbeard.node.
+// `forForks(singleThreaded)`, `reseed(random, seed)` and `forInterrupts()`, and hands what the first and the last return
+// to forkbeard.node.
 #include <errno.h>
 #include <node.h>
 #include <node_api.h>
@@ -11,8 +12,10 @@
 
 #include "fork_hooks.h"
 #include "heap_pages.h"
+#include "interrupts.h"
 #include "math_random.h"
 #include "platform.h"
+#include "self.h"
 #include "worker_pool.h"
 
 namespace forkbeard {
@@ -113,6 +116,17 @@ napi_value Reseed(napi_env env, napi_callback_info info) {
   return result;
 }
 
+// forInterrupts(): the hooks, or undefined when this addon cannot stay where they point to.
+napi_value ForInterrupts(napi_env env, napi_callback_info) {
+  napi_value result = nullptr;
+  if (StayLoaded()) {
+    napi_create_external(env, &interrupt_hooks, nullptr, nullptr, &result);
+  } else {
+    napi_get_undefined(env, &result);
+  }
+  return result;
+}
+
 // Whether this is the Node that we were built for: its ABI, and its V8.
 bool BuiltForThisNode(napi_env env) {
   napi_value global, process, versions, modules;
@@ -144,5 +158,6 @@ NAPI_MODULE_INIT(/* napi_env env, napi_value exports */) {
   if (!forkbeard::BuiltForThisNode(env)) return exports;
   forkbeard::Export(env, exports, "forForks", forkbeard::ForForks);
   forkbeard::Export(env, exports, "reseed", forkbeard::Reseed);
+  forkbeard::Export(env, exports, "forInterrupts", forkbeard::ForInterrupts);
   return exports;
 }
