@@ -5,6 +5,7 @@
  */
 import { readFileSync } from 'node:fs';
 import { Command } from 'commander';
+import { addServeOptions } from './serve-options.ts';
 
 const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
   version: string;
@@ -16,6 +17,60 @@ const program = new Command('forkbeard')
   .showHelpAfterError('(forkbeard --help shows what there is)')
   // Before the commands, which inherit it: wrong usage has an exit code of its own.
   .exitOverride();
+
+const serve = program
+  .command('serve')
+  .description('Serve an application with workers that share its memory')
+  .argument(
+    '[application]',
+    'the module whose default export is the application; a configuration file may name it',
+  );
+addServeOptions(serve)
+  .addHelpText(
+    'after',
+    `
+Signals: TERM stops gracefully, INT and QUIT at once, HUP reloads, USR1 opens logs anew, USR2 upgrades, WINCH drains,
+TTIN and TTOU: one worker more, one less.
+
+Exit code: 0 after a stop that was asked for; 2 for wrong usage; 41 the application does not load; 42 an address is in
+use; 43 no permission; the others are in docs/prefork.md.`,
+  )
+  .action(async (application: string | undefined, options: Record<string, unknown>) => {
+    const { serve } = await import('./serve.ts');
+    process.exitCode = await serve(application, options);
+  });
+
+const ctl = program
+  .command('ctl')
+  .description('Ask the server that runs, and steer it')
+  .option('--control <path>', "its control socket (the one in this user's folder)")
+  .option('--json', 'print the answer as JSON')
+  .addHelpText('after', '\nExit code: 0 done; 1 refused or failed; 2 wrong usage; 3 no server there.');
+
+for (const [usage, description] of [
+  ['status', 'workers, requests, memory'],
+  ['reload', 'load the application anew and replace the workers one after the other'],
+  ['workers <n>', 'have n workers; +n and -n: so many more or fewer'],
+  ['drain', 'stop all workers gracefully, keep the listeners'],
+  ['upgrade', 'a new monitor, of the Node and the forkbeard that are installed now, takes over'],
+  ['reopen-logs', 'after log files were renamed'],
+  ['stop', 'stop gracefully, and wait for it'],
+  ['kill <slot>', 'SIGKILL to the worker in this place; another one takes it'],
+] as const) {
+  const command = ctl
+    .command(usage)
+    .description(description)
+    .option('--control <path>', "the server's control socket")
+    .option('--json', 'print the answer as JSON')
+    .action(async (...given: unknown[]) => {
+      const call = given.at(-1) as Command;
+      const { ctl: run } = await import('./ctl.ts');
+      process.exitCode = await run(call.name(), call.args, call.optsWithGlobals());
+    });
+  if (usage === 'stop') command.option('--quick', 'cut what is in flight');
+  // Else -1 would be an option.
+  if (usage === 'workers <n>') command.allowUnknownOption();
+}
 
 program
   .command('doctor')
@@ -34,8 +89,15 @@ program
 try {
   await program.parseAsync();
 } catch (error) {
-  const { code, exitCode } = error as { code?: string; exitCode?: number };
+  const { code, exitCode, message } = error as { code?: string; exitCode?: number; message: string };
   // Commander has said it already.
-  if (code?.startsWith('commander.')) process.exitCode = exitCode === 0 ? 0 : 2;
-  else throw error;
+  if (code?.startsWith('commander.')) {
+    process.exitCode = exitCode === 0 ? 0 : 2;
+  } else if (exitCode !== undefined) {
+    // Expected: one line says it all.
+    process.stderr.write(`forkbeard: ${message}\n`);
+    process.exitCode = exitCode;
+  } else {
+    throw error;
+  }
 }

@@ -144,6 +144,11 @@ export function unknownName(what: string, name: string, known: readonly string[]
   return misuse(TypeError, 'UNKNOWN_OPTION', `Unknown ${what} "${name}"${hint}`);
 }
 
+/** An option of a server that cannot be; `exitCode` is what a command ends with for it. */
+export function invalidOption(option: string, message: string, exitCode = 2): Error & { code: string } {
+  return Object.assign(misuse(TypeError, 'INVALID_OPTION', message), { option, exitCode });
+}
+
 // ---------------------------------------------------------------------------------- argument checks
 
 const MAX_INT32 = 0x7fff_ffff;

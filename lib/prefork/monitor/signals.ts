@@ -1,6 +1,7 @@
 /**
  * What each signal to the monitor means. Used by `forkbeard serve`; a program that calls `prefork()` keeps its signals.
  */
+import { isatty } from 'node:tty';
 import type { Loop } from '../../process/loop.ts';
 import type { PreforkServer } from '../contract.ts';
 
@@ -20,7 +21,9 @@ export const SIGNALS: Readonly<Record<string, Meaning>> = {
 
 /** Until the server is closed. What a signal asks for and cannot be done is told as an event, and is no crash. */
 export function obeySignals(loop: Loop, server: PreforkServer): Disposable {
-  const watchers = Object.entries(SIGNALS).map(([signal, meaning]) =>
+  // A terminal says SIGWINCH whenever its window changes, and means nothing by it.
+  const obeyed = Object.entries(SIGNALS).filter(([signal]) => signal !== 'SIGWINCH' || !onTerminal());
+  const watchers = obeyed.map(([signal, meaning]) =>
     loop
       .watchSignal(signal, ({ count }) => {
         for (let turn = 0; turn < count; turn++) Promise.resolve(meaning(server)).catch(() => {});
@@ -32,4 +35,8 @@ export function obeySignals(loop: Loop, server: PreforkServer): Disposable {
       for (const watcher of watchers) watcher.stop();
     },
   };
+}
+
+function onTerminal(): boolean {
+  return [0, 1, 2].some((fd) => isatty(fd));
 }

@@ -1,5 +1,5 @@
 /**
- * A worker's server and the listeners that the monitor bound: connections are accepted here and given
+ * A worker's server and the listeners that the monitor bound: connections are accepted here, one at a time, and given
  * to the server as if it had accepted them. A connection is taken only when there is room for it: all others wait in
  * the kernel, where another worker finds them. To the application its server looks as if it listened itself.
  */
@@ -15,9 +15,6 @@ import { forgetListening, lendHandle, stopListening } from './lent-handle.ts';
 
 /** How long to leave it alone when there was no descriptor for a connection. ms */
 const WITHOUT_DESCRIPTORS = 500;
-
-/** Connections that are accepted in one turn at most, if they are waiting. */
-const BATCH = 8;
 
 /** What the kernel lacks when it cannot make a connection's descriptor. Everything else is a connection's own misfortune. */
 const SHORTAGES = new Set([-EMFILE, -ENFILE, -ENOBUFS, -ENOMEM]);
@@ -119,27 +116,29 @@ export class Attachment {
   }
 
   #onConnection(listener: number): void {
+    if (this.#gate !== 'open') return;
     const { fairness } = this.#options;
-    for (let taken = 0; this.#gate === 'open' && taken < BATCH; taken++) {
-      const lack = this.#options.lack(this.#sockets.size);
-      if (lack !== '') this.#shut(lack);
-      else if (fairness.ahead && !this.#stoodAside) this.#standAside();
-      else if (!this.#accept(listener)) break;
+    const lack = this.#options.lack(this.#sockets.size);
+    if (lack !== '') {
+      this.#shut(lack);
+    } else if (fairness.ahead && !this.#stoodAside) {
+      this.#shut('aside');
+      this.#openAfter(ASIDE);
+      this.#stoodAside = true;
+    } else {
+      this.#stoodAside = false;
+      this.#accept(listener);
     }
-    if (this.#gate !== 'aside') this.#stoodAside = false;
   }
 
-  /** False when nobody was waiting, or there is nothing to make a connection of. */
-  #accept(listener: number): boolean {
+  #accept(listener: number): void {
     const fd = accept(listener);
-    if (fd >= 0) {
-      this.#take(fd);
-      return true;
+    if (fd >= 0) this.#take(fd);
+    else if (SHORTAGES.has(fd)) this.#runShort();
+    else {
+      const error = systemError(fd, 'accept', { fd: listener });
+      if (UNUSABLE.has(String(error.code))) throw error;
     }
-    if (SHORTAGES.has(fd)) this.#runShort();
-    const error = systemError(fd, 'accept', { fd: listener });
-    if (UNUSABLE.has(String(error.code))) throw error;
-    return false;
   }
 
   /** What net.Server does with a connection. */
@@ -197,11 +196,8 @@ export class Attachment {
     this.#watch();
   }
 
-  #standAside(): void {
-    this.#shut('aside');
-    // Once: if nobody else took it meanwhile, it is ours.
-    this.#stoodAside = true;
-    this.#retry = this.#options.loop.watchTime({ after: ASIDE }, () => this.#open());
+  #openAfter(delay: number): void {
+    this.#retry = this.#options.loop.watchTime({ after: delay }, () => this.#open());
   }
 
   #runShort(): void {

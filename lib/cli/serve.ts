@@ -1,0 +1,101 @@
+/**
+ * `forkbeard serve`: command line over configuration file over defaults becomes a plan, the plan a server, and the server
+ * what is seen of it. The process that runs this is the monitor.
+ */
+
+import { board, Rates } from '../prefork/board.ts';
+import type { PreforkServer } from '../prefork/contract.ts';
+import { Log } from '../prefork/log.ts';
+import { open } from '../prefork/open.ts';
+import { readConfigFile } from '../prefork/options/config-file.ts';
+import { planOf } from '../prefork/options/plan-of.ts';
+import { type CheckedOptions, checkOptions } from '../prefork/options/schema.ts';
+import { showPlan } from '../prefork/options/show.ts';
+import type { Plan } from '../prefork/plan.ts';
+import { Screen } from '../prefork/screen.ts';
+
+export interface ServeFlags extends Record<string, unknown> {
+  config?: string;
+  check?: boolean;
+}
+
+const REDRAW_MS = 1000;
+
+/** Gives the exit code. */
+export async function serve(
+  application: string | undefined,
+  { config, check, ...flags }: ServeFlags,
+): Promise<number> {
+  const plan = await readPlan(application === undefined ? flags : { application, ...flags }, config);
+  if (check) {
+    process.stdout.write(`${plan.logFormat === 'json' ? JSON.stringify(plan) : showPlan(plan)}\n`);
+    return 0;
+  }
+  const onTerminal = process.stdout.isTTY && plan.logFormat === 'pretty';
+  const screen = onTerminal ? new Screen(process.stdout) : undefined;
+  const { server, finished } = await open(plan, { log: new Log(plan, screen), signals: true });
+  // The log has said why, and the exit code says it again.
+  server.ready.catch(() => {});
+  const hide = screen === undefined ? showOnce(server, plan) : showLive(server, screen);
+  const code = await finished;
+  hide();
+  return code;
+}
+
+async function readPlan(flags: object, config: string | undefined): Promise<Plan> {
+  const onLine = (option: string) =>
+    option === 'application'
+      ? option
+      : `--${option.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
+  const fromLine = checkOptions(flags, { spell: onLine, base: process.cwd() });
+  const file = await readConfigFile(config, process.cwd());
+  if (file === undefined) return planOf(fromLine, onLine);
+  const inFile = (option: string) => `${file.path}: ${option}`;
+  const fromFile = checkOptions(file.options, { spell: inFile, base: file.base });
+  const merged: CheckedOptions = { ...fromFile, ...fromLine };
+  return planOf(merged, (option) =>
+    option in fromFile && !(option in fromLine) ? inFile(option) : onLine(option),
+  );
+}
+
+// ------------------------------------------------------------------------------------- the board
+
+/** For people who do not watch: the board once, when all workers are there. */
+function showOnce(server: PreforkServer, { logFormat, logFile }: Plan): () => void {
+  if (logFormat !== 'pretty' || logFile !== null) return () => {};
+  server.once('ready', () => {
+    process.stdout.write(`${board(server.status(), new Map(), { colour: false }).join('\n')}\n`);
+  });
+  return () => {};
+}
+
+function showLive(server: PreforkServer, screen: Screen): () => void {
+  const rates = new Rates();
+  const colour = process.env['NO_COLOR'] === undefined;
+  let shown = true;
+  const draw = () => {
+    if (!shown) return;
+    const status = server.status();
+    const rate = rates.look(status.workers, performance.now());
+    screen.draw(board(status, rate, { colour, rows: screen.rows, columns: screen.columns }));
+  };
+  const timer = setInterval(draw, REDRAW_MS).unref();
+  process.stdout.on('resize', draw);
+  for (const event of ['worker-ready', 'worker-exit', 'ready', 'scaled', 'stopping'] as const)
+    server.on(event, draw);
+  // The one that follows has a board of its own.
+  server.on('upgrade-started', () => {
+    shown = false;
+    screen.release();
+  });
+  server.on('upgrade-failed', () => {
+    shown = true;
+    draw();
+  });
+  draw();
+  return () => {
+    clearInterval(timer);
+    process.stdout.off('resize', draw);
+    screen.release();
+  };
+}

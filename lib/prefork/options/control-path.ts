@@ -1,0 +1,18 @@
+/**
+ * Where control sockets are when nobody says: in a folder of the user's, one socket a monitor, so that `forkbeard ctl`
+ * finds the one that runs. Called by plan-of.ts and by the command `ctl`; makes nothing.
+ */
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+export function controlFolder(): string {
+  const runtime = process.env['XDG_RUNTIME_DIR'];
+  if (runtime?.startsWith('/')) return join(runtime, 'forkbeard');
+  const uid = process.getuid?.() ?? 0;
+  // Debian, Alpine and macOS agree on nothing better for somebody without a session.
+  return uid === 0 && process.platform === 'linux' ? '/run/forkbeard' : join(tmpdir(), `forkbeard-${uid}`);
+}
+
+export function defaultControlPath(): string {
+  return join(controlFolder(), `${process.pid}.sock`);
+}

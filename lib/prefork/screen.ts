@@ -1,0 +1,53 @@
+/**
+ * A terminal with lines that scroll by and, below them, a board that is drawn over itself. Used by `forkbeard serve` when
+ * it speaks to a person; never with anything else at the other end.
+ */
+
+export interface Terminal {
+  write(text: string): unknown;
+  rows?: number;
+  columns?: number;
+}
+
+export class Screen {
+  readonly #terminal: Terminal;
+  #frame: readonly string[] = [];
+
+  constructor(terminal: Terminal) {
+    this.#terminal = terminal;
+  }
+
+  get rows(): number {
+    return this.#terminal.rows ?? 24;
+  }
+
+  get columns(): number {
+    return this.#terminal.columns ?? 80;
+  }
+
+  /** Whole lines, which stay. */
+  write(text: string): void {
+    this.#terminal.write(`${this.#erase()}${text}${this.#drawn()}`);
+  }
+
+  /** What stands below from now on. */
+  draw(frame: readonly string[]): void {
+    const erase = this.#erase();
+    this.#frame = frame;
+    this.#terminal.write(`${erase}${this.#drawn()}`);
+  }
+
+  /** Leaves the board as it is; what comes next is written below it. */
+  release(): void {
+    this.#frame = [];
+  }
+
+  #drawn(): string {
+    return this.#frame.length === 0 ? '' : `${this.#frame.join('\n')}\n`;
+  }
+
+  /** To the frame's first line, and everything from there on gone. */
+  #erase(): string {
+    return this.#frame.length === 0 ? '' : `\u001b[${this.#frame.length}F\u001b[J`;
+  }
+}

@@ -1,0 +1,102 @@
+/**
+ * What each event means, for people: one level and one sentence. The table is complete by its type, so that an event
+ * without a sentence does not compile. Used by the log; knows no server.
+ */
+import type { ExitCause, ExitRecord, PreforkEvents } from './contract.ts';
+
+export type Level = 'info' | 'warn' | 'error';
+export type Sentence = [level: Level, text: string];
+
+type Sentences = { [E in keyof PreforkEvents]: (fields: PreforkEvents[E][0]) => Sentence };
+
+const info = (text: string): Sentence => ['info', text];
+const warn = (text: string): Sentence => ['warn', text];
+const error = (text: string): Sentence => ['error', text];
+
+export const SENTENCES: Sentences = {
+  listening: ({ listen }) => info(`listening at ${listen.map(asUrl).join(', ')}`),
+  method: ({ method, reason }) =>
+    info(
+      reason === ''
+        ? `workers are ${method === 'fork' ? 'forked' : 'spawned'}`
+        : `workers are ${method === 'fork' ? 'forked' : 'spawned'}: ${reason}`,
+    ),
+  'mold-ready': ({ pid, generation, ms }) =>
+    info(`generation ${generation} loaded in ${time(ms)} (mold ${pid})`),
+  'mold-exit': ({ pid, generation, exitCode, signal }) =>
+    info(`mold ${pid} of generation ${generation} ended (${ending(exitCode, signal)})`),
+  'worker-started': ({ id, pid, generation, method }) =>
+    info(`worker ${id} ${method === 'fork' ? 'forked' : 'spawned'} (pid ${pid}, generation ${generation})`),
+  'worker-ready': ({ id, pid, ms }) => info(`worker ${id} ready in ${time(ms)} (pid ${pid})`),
+  'worker-exit': (record) => [EXPECTED.has(record.cause) ? 'info' : 'error', exit(record)],
+  'worker-paused': ({ worker, reason }) => warn(`worker ${worker} accepts nothing for now: ${reason}`),
+  'worker-resumed': ({ worker }) => info(`worker ${worker} accepts again`),
+  'worker-slow': ({ worker, pid, reason, age, request, stack }) => {
+    const what =
+      reason === 'request'
+        ? `a request takes ${time(age)}`
+        : `its event loop has stood still for ${time(age)}`;
+    return warn(
+      `worker ${worker} (pid ${pid}): ${what}${request === undefined ? '' : `: ${request}`}${below(stack)}`,
+    );
+  },
+  backoff: ({ worker, cause, delay, failures }) =>
+    warn(`worker ${worker} comes back in ${time(delay)} (${cause}, ${times(failures)} in a row)`),
+  ready: ({ workers, generation, ms }) =>
+    info(`ready: ${workers} ${plural('worker', workers)} of generation ${generation} in ${time(ms)}`),
+  'reload-started': ({ generation }) => info(`reload: generation ${generation} is being loaded`),
+  'reload-done': ({ generation, ms }) => info(`reload: generation ${generation} serves, after ${time(ms)}`),
+  'reload-failed': ({ generation, message }) =>
+    error(`reload: generation ${generation} failed, the old one serves on: ${message}`),
+  refork: ({ worker, generation }) =>
+    info(`refork: worker ${worker} is the mold of generation ${generation} now`),
+  'upgrade-started': ({ pid }) => info(`upgrade: monitor ${pid} is starting`),
+  'upgrade-done': ({ pid }) => info(`upgrade: monitor ${pid} has taken over`),
+  'upgrade-failed': ({ message }) => error(`upgrade failed, this monitor serves on: ${message}`),
+  scaled: ({ from, to }) => info(`${to} ${plural('worker', to)} instead of ${from}`),
+  'logs-reopened': ({ cause }) => info(`logs opened anew (${cause})`),
+  stopping: ({ how, cause }) => info(`stopping ${how === 'quick' ? 'at once' : 'gracefully'} (${cause})`),
+  stopped: ({ code }) => [code === 0 ? 'info' : 'error', `stopped with exit code ${code}`],
+  warning: ({ message }) => warn(message),
+};
+
+export const EVENTS = Object.keys(SENTENCES) as (keyof PreforkEvents)[];
+
+/** Ends that somebody asked for. */
+const EXPECTED = new Set<ExitCause>(['drained', 'recycled']);
+
+function exit(record: ExitRecord): string {
+  const { worker, pid, cause, exitCode, signal, age, requests, request, stack } = record;
+  const how = `${cause}, ${ending(exitCode, signal)}`;
+  const life = `after ${time(age)} and ${requests} ${plural('request', requests)}`;
+  return `worker ${worker} (pid ${pid}) ended: ${how}, ${life}${request ? `, at ${request}` : ''}${below(stack)}`;
+}
+
+function ending(exitCode: number | null, signal: string | null): string {
+  return signal ?? (exitCode === null ? 'nobody saw how' : `exit code ${exitCode}`);
+}
+
+/** For a browser or curl. */
+export function asUrl(address: string): string {
+  return address.replace(/^tcp:/, 'http:');
+}
+
+export function time(ms: number): string {
+  if (ms < 1000) return `${ms < 10 ? ms.toFixed(1) : ms.toFixed(0)} ms`;
+  const seconds = ms / 1000;
+  if (seconds < 60) return `${seconds.toFixed(1)} s`;
+  if (seconds < 3600) return `${Math.floor(seconds / 60)} min`;
+  return seconds < 172_800 ? `${Math.floor(seconds / 3600)} h` : `${Math.floor(seconds / 86_400)} d`;
+}
+
+function times(count: number): string {
+  return count === 1 ? 'once' : `${count} times`;
+}
+
+function plural(word: string, count: number): string {
+  return count === 1 ? word : `${word}s`;
+}
+
+function below(stack: string | undefined): string {
+  return stack === undefined || stack === '' ? '' : `\n${stack.trimEnd()}`;
+}

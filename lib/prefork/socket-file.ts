@@ -1,0 +1,144 @@
+/**
+ * The file of a unix socket that a monitor listens at for itself: who has it, taking it without a moment in which others
+ * could open it, and giving up nothing but one's own. Used by the control socket and its client.
+ */
+import { chmodSync, lstatSync, mkdirSync, renameSync, rmSync, type Stats } from 'node:fs';
+import { request as httpRequest, type Server } from 'node:http';
+import { dirname } from 'node:path';
+import { text } from 'node:stream/consumers';
+import { invalidOption } from '../sys/errors.ts';
+import type { PreforkStatus } from './contract.ts';
+import { EXIT } from './exit-codes.ts';
+
+/** In every path: a client of another version is told so. */
+export const CONTROL_VERSION = 1;
+const ASK_TIMEOUT_MS = 5000;
+
+export interface Claim {
+  /** The pid of the server that has it, when that is the one which started this process. */
+  predecessor: number | undefined;
+  /** Binds beside the path, closes it to others, and then puts it in its place: whoever opens the path finds a listener. */
+  publish(server: Server): Promise<void>;
+  isOurs(): boolean;
+  /** Nothing when somebody else has taken the path over. */
+  remove(): void;
+}
+
+export async function claim(path: string): Promise<Claim> {
+  const predecessor = await occupant(path);
+  makeFolder(dirname(path));
+  let own: Stats | undefined;
+  const isOurs = () => {
+    const there = stat(path);
+    return own !== undefined && there !== undefined && there.ino === own.ino && there.dev === own.dev;
+  };
+  return {
+    predecessor,
+    isOurs,
+    async publish(server) {
+      const beside = `${path}.${process.pid}`;
+      rmSync(beside, { force: true });
+      // Bound with no right for others: there is no moment before the chmod.
+      const before = process.umask(0o177);
+      try {
+        await new Promise<void>((resolve, reject) => {
+          server.once('error', reject);
+          server.listen(beside, () => {
+            server.off('error', reject);
+            resolve();
+          });
+          process.umask(before);
+        });
+        chmodSync(beside, 0o600);
+        own = lstatSync(beside);
+        renameSync(beside, path);
+      } catch (error) {
+        process.umask(before);
+        throw refused(path, (error as Error).message, error);
+      }
+    },
+    remove() {
+      if (isOurs()) rmSync(path, { force: true });
+    },
+  };
+}
+
+/** Throws when the path is taken; gives the pid of a predecessor; undefined when it is free or its owner is gone. */
+async function occupant(path: string): Promise<number | undefined> {
+  const there = stat(path);
+  if (there === undefined) return undefined;
+  if (!there.isSocket()) throw refused(path, 'it exists and is no socket');
+  const answer = await ask(path, 'GET', 'status').catch((error: NodeJS.ErrnoException) => error);
+  if (answer instanceof Error) {
+    // Nobody listens any more: its server was killed.
+    if ('code' in answer && (answer.code === 'ECONNREFUSED' || answer.code === 'ENOENT')) return undefined;
+    throw refused(path, answer.message);
+  }
+  const { pid } = answer.body as Partial<PreforkStatus>;
+  // It may be starting still and not know its status: it is there.
+  if (pid === process.ppid) return pid;
+  throw refused(
+    path,
+    `${pid === undefined ? 'another program' : `the server with pid ${pid}`} listens there`,
+  );
+}
+
+function makeFolder(folder: string): void {
+  if (stat(folder) !== undefined) return;
+  try {
+    mkdirSync(folder, { recursive: true, mode: 0o700 });
+  } catch (error) {
+    throw refused(folder, (error as Error).message, error);
+  }
+}
+
+function refused(path: string, why: string, cause?: unknown): Error {
+  const error = invalidOption(
+    'control',
+    `The control socket cannot be at ${path}: ${why}`,
+    EXIT.addressInUse,
+  );
+  if (cause !== undefined) error.cause = cause;
+  return error;
+}
+
+function stat(path: string): Stats | undefined {
+  return lstatSync(path, { throwIfNoEntry: false });
+}
+
+// ------------------------------------------------------------------------------------- the other side
+
+export interface Answer {
+  status: number;
+  body: unknown;
+}
+
+/** One request to the control socket at a path. Without `timeout`, as long as it takes. */
+export function ask(
+  path: string,
+  method: 'GET' | 'POST',
+  action: string,
+  body?: object,
+  timeout = ASK_TIMEOUT_MS,
+): Promise<Answer> {
+  return new Promise((resolve, reject) => {
+    const request = httpRequest(
+      {
+        socketPath: path,
+        path: `/v${CONTROL_VERSION}/${action}`,
+        method,
+        headers: { host: 'localhost' },
+        agent: false,
+        timeout,
+      },
+      (response) => {
+        text(response)
+          .then((said) => resolve({ status: response.statusCode ?? 0, body: JSON.parse(said) }), reject)
+          .catch(reject);
+      },
+    );
+    request.on('timeout', () => request.destroy(new Error('it does not answer')));
+    request.on('error', reject);
+    request.end(body === undefined ? undefined : JSON.stringify(body));
+  });
+}
