@@ -24,6 +24,8 @@ const FIELDS = [
   'heapLimit',
   /** 1 when V8 came near its heap's limit: written by native code, in the last moments of a heap. */
   'nearHeapLimit',
+  /** A `StackRequest`: the monitor asks a worker that hangs for its stack, and native code answers in `stack`. */
+  'stackRequest',
   /** A number of `PAUSES`. */
   'paused',
   /** 1 while the worker takes connections; also while it is paused. */

@@ -30,7 +30,8 @@ describe('a mold', () => {
     expect(await mold.hears('loaded')).toMatchObject({ pid, method: 'fork' });
     const second = await monitor.worker('fork', { generation: 2 });
     worker.say({ type: 'stop', how: 'graceful', recycled: true });
-    expect(await worker.end()).toBe(40);
+    const code = await worker.end();
+    expect(code, monitor.stderr).toBe(40);
     const { body } = await ask(`${monitor.url}/worker`);
     expect(JSON.parse(body)).toMatchObject({ id: 2, pid: second.pid, process: second.pid, generation: 2 });
     mold.say({ type: 'leave' });

@@ -4,6 +4,8 @@
  * A monitor that itself stood still (a stopped process, a frozen machine) judges nobody until its workers have had time
  * to come round.
  */
+
+import { StackRequest } from '../../process/lifeline.ts';
 import type { PreforkEvents } from '../contract.ts';
 import type { Plan } from '../plan.ts';
 import type { KillReason } from './cause.ts';
@@ -11,6 +13,8 @@ import type { Worker } from './worker.ts';
 
 /** What a request that has been told gets to end by itself before its worker is killed. ms */
 const REQUEST_GRACE = 2000;
+/** Without a beat for so long, a worker is not on its way to telling anything. ms */
+const SILENT = 500;
 /** Readings in a row above the limit. */
 const HEAVY = 2;
 /** ms */
@@ -65,10 +69,12 @@ export class Watchdog {
     const overdue = CLOCKS.find((clock) => clock.isOverdue(worker, plan, now));
     if (overdue !== undefined) worker.kill(overdue.reason);
     else if (isBlocked(worker, plan, now, 0.5)) this.#tell(worker, 'blocked-loop', now - beat(worker));
+    else if (isSilentAboutRequest(worker, plan, now)) ask(worker);
   }
 
   #tell(worker: Worker, reason: 'blocked-loop', age: number): void {
-    // The stack is written by the worker itself a moment after it was found to be stuck.
+    // Answered a moment later, by a thread that does not hang.
+    ask(worker);
     const stack = worker.entry.read('stack');
     if (worker.told.has(reason) || (stack === '' && age < 0.75 * this.#plan.blockedTimeout)) return;
     worker.told.add(reason);
@@ -117,6 +123,22 @@ const CLOCKS: readonly {
       now - entry.get('oldest') > plan.requestTimeout + REQUEST_GRACE,
   },
 ];
+
+function ask({ entry }: Worker): void {
+  if (entry.get('stackRequest') === StackRequest.NONE) entry.set('stackRequest', StackRequest.ASKED);
+}
+
+/** A request that is too late, and a worker that does not come round to tell it: it hangs in that very request. */
+function isSilentAboutRequest(worker: Worker, { requestTimeout }: Plan, now: number): boolean {
+  const oldest = worker.entry.get('oldest');
+  return (
+    requestTimeout > 0 &&
+    worker.readyAt !== undefined &&
+    oldest > 0 &&
+    now - oldest > requestTimeout &&
+    now - beat(worker) > SILENT
+  );
+}
 
 /** A worker that has not been ready has not promised to come round. */
 function isBlocked(worker: Worker, { blockedTimeout }: Plan, now: number, share: number): boolean {

@@ -13,7 +13,7 @@ import { Scoreboard } from '../scoreboard.ts';
 import { Application } from './application.ts';
 import { BOARD, CHANNEL, FIRST_LISTENER } from './inheritance.ts';
 import { Mold } from './mold.ts';
-import { takeUp } from './surroundings.ts';
+import { dieWithParent, takeUp } from './surroundings.ts';
 import { Worker } from './worker.ts';
 
 interface Role {
@@ -46,7 +46,7 @@ function take(message: ToMold | ToWorker): Role {
       listeners: listenersOf(plan),
       plan,
       title,
-      load: () => load(plan),
+      load: () => load(plan, dieWithParent),
     });
     void mold.start();
     return mold as Role;
@@ -73,7 +73,8 @@ function listenersOf(plan: Plan): number[] {
   return plan.listen.map((_, index) => FIRST_LISTENER + index);
 }
 
-async function load(plan: Plan): Promise<Application> {
+async function load(plan: Plan, settled = () => {}): Promise<Application> {
   takeUp(plan);
+  settled();
   return Application.load(plan.application);
 }

@@ -13,6 +13,7 @@ import type { Attachment } from './attachment.ts';
 import { BOARD } from './inheritance.ts';
 import { Mold } from './mold.ts';
 import type { Requests } from './requests.ts';
+import { dieWithParent } from './surroundings.ts';
 
 /** For a moment without a request, of which the copy would keep what it holds. ms */
 const PATIENCE = 1000;
@@ -30,12 +31,16 @@ export interface Promotion {
   attachment: Attachment;
 }
 
-/** The mold's pid. */
-export async function promote(promotion: Promotion): Promise<number> {
-  const { loop, fd, listeners, requests } = promotion;
+/** A good moment for it, if there is one. */
+export async function promotable(loop: Loop, requests: Requests): Promise<void> {
   const tooLong = new AbortController();
   await Promise.race([requests.idle, loop.delay(PATIENCE, { signal: tooLong.signal }).catch(() => {})]);
   tooLong.abort();
+}
+
+/** The mold's pid. */
+export async function promote(promotion: Promotion): Promise<number> {
+  const { loop, fd, listeners } = promotion;
   const mold = await loop.fork({
     detached: true,
     inherit: [fd, BOARD, ...listeners],
@@ -55,6 +60,7 @@ function beMold(loop: Loop, { fd, board, listeners, plan, title, application, ..
     onMessage: (message: ToMold, descriptors) => mold.onMessage(message, descriptors),
     onEnd: () => mold.onEnd(),
   });
+  dieWithParent();
   const mold = new Mold({ loop, channel, board, listeners, plan, title, load: async () => application });
   void mold.start();
 }

@@ -35,6 +35,11 @@ export class Pulse {
     this.#entry.set('lag', Math.max(0, now - this.#last - PULSE));
     this.#entry.set('beat', now);
     this.#last = now;
+    // It hung, was asked for its stack, and came back.
+    if (this.#entry.get('stackRequest') !== 0) {
+      this.#entry.set('stackRequest', 0);
+      this.#entry.write('stack', '');
+    }
     if (++this.#beats % BEATS_PER_HEAP === 0) this.#weigh();
     this.#onBeat();
   }

@@ -4,6 +4,7 @@
  */
 import { readFileSync } from 'node:fs';
 import { parseEnv } from 'node:util';
+import { setParentDeathSignal } from '../../process/lineage.ts';
 import { EXIT } from '../exit-codes.ts';
 import type { Plan } from '../plan.ts';
 
@@ -55,6 +56,11 @@ function become({ uid, gid, groups }: Settings): void {
   if (uid !== null && uid !== process.getuid?.()) {
     attempt(EXIT.noPermission, `Cannot become user ${uid}`, () => process.setuid?.(uid));
   }
+}
+
+/** For a mold, which does nothing that has to be finished. A change of the user makes the kernel forget it. */
+export function dieWithParent(): void {
+  setParentDeathSignal('SIGKILL', process.ppid);
 }
 
 function hasGroups(groups: readonly number[]): boolean {

@@ -4,6 +4,7 @@
  * `#leave`, `#endQuickly` or endings.ts.
  */
 import type { Server } from 'node:net';
+import { type Lifeline, startLifeline } from '../../process/lifeline.ts';
 import type { Loop } from '../../process/loop.ts';
 import { close } from '../../sys/index.ts';
 import type { Channel } from '../channel.ts';
@@ -11,14 +12,15 @@ import type { WorkerInfo } from '../contract.ts';
 import { EXIT } from '../exit-codes.ts';
 import type { FromWorker, Place, ToWorker } from '../messages.ts';
 import type { Plan } from '../plan.ts';
-import { type Entry, monotonic, type Scoreboard } from '../scoreboard.ts';
+import { type Entry, fieldOffset, monotonic, type Scoreboard, textOffset } from '../scoreboard.ts';
 import type { Application, Serving } from './application.ts';
 import { Attachment } from './attachment.ts';
 import { depart, sessionsOf } from './departure.ts';
 import { codeOfBoot, codeOfFork, codeOfUncaught, endWhenUncaught, failure } from './endings.ts';
 import { Fairness } from './fairness.ts';
+import { BOARD } from './inheritance.ts';
 import { Permits } from './permits.ts';
-import { promote } from './promotion.ts';
+import { promotable, promote } from './promotion.ts';
 import { Pulse } from './pulse.ts';
 import { Requests } from './requests.ts';
 
@@ -58,6 +60,7 @@ export class Worker {
   readonly #name: string;
   #stage: Stage = 'booting';
   #work: AtWork | undefined;
+  #lifeline: Lifeline | undefined;
   /** What it leaves with; the last reason counts. */
   #code: number = EXIT.drained;
   #tired = false;
@@ -79,6 +82,7 @@ export class Worker {
     this.#entry.set('beat', monotonic());
     this.#options.channel.send({ type: 'hello', pid: this.#info.pid });
     this.#heedSignals();
+    this.#tieLifeline();
     endWhenUncaught(this.#name, (error) =>
       this.#stage === 'booting' ? this.#tellFailure(error) : codeOfUncaught(error),
     );
@@ -97,7 +101,7 @@ export class Worker {
         break;
       case 'promote': {
         const fd = descriptors.shift();
-        if (fd !== undefined) void this.#promote(message, fd);
+        if (fd !== undefined) void this.#promote(message.title, fd);
         break;
       }
       case 'reopen':
@@ -112,6 +116,24 @@ export class Worker {
   onEnd(): void {
     this.#code = EXIT.lostMonitor;
     void this.#leave(EXIT.lostMonitor, 0, WITHOUT_MONITOR);
+  }
+
+  /** Ends this process with its monitor even if its loop stands still, and speaks for it then. */
+  #tieLifeline(): void {
+    const { channel, board, place } = this.#options;
+    this.#lifeline?.stop();
+    this.#lifeline = startLifeline({
+      fd: channel.fd,
+      grace: WITHOUT_MONITOR + AFTER_LIMIT,
+      code: EXIT.lostMonitor,
+      memory: {
+        fd: BOARD,
+        bytes: board.memory.byteLength,
+        request: fieldOffset(place.entry, 'stackRequest'),
+        stack: textOffset(place.entry, 'stack'),
+        nearHeapLimit: fieldOffset(place.entry, 'nearHeapLimit'),
+      },
+    });
   }
 
   // ------------------------------------------------------------------------------------------ boot
@@ -210,29 +232,22 @@ export class Worker {
 
   // --------------------------------------------------------------------------------------- as a pattern
 
-  async #promote({ title }: { title: string }, fd: number): Promise<void> {
-    const { channel, loop, board, listeners, plan } = this.#options;
-    const work = this.#work;
+  async #promote(title: string, fd: number): Promise<void> {
+    const { channel } = this.#options;
     try {
-      if (work === undefined || this.#stage !== 'serving') throw new Error(`This worker is ${this.#stage}`);
-      const { application, requests, attachment } = work;
-      const pid = await promote({
-        loop,
-        fd,
-        board,
-        listeners,
-        plan,
-        title,
-        application,
-        requests,
-        attachment,
-      });
+      if (this.#work === undefined || this.#stage !== 'serving')
+        throw new Error(`This worker is ${this.#stage}`);
+      const { application, requests, attachment } = this.#work;
+      await promotable(this.#options.loop, requests);
+      // A thread of ours, which the copy would be without.
+      this.#lifeline?.stop();
+      const pid = await promote({ ...this.#options, fd, title, application, requests, attachment });
       channel.send({ type: 'promoted', pid });
     } catch (error) {
       channel.send({ type: 'not-promoted', error: failure(error, codeOfFork(error)) });
-    } finally {
-      close(fd);
     }
+    close(fd);
+    this.#tieLifeline();
   }
 
   // ------------------------------------------------------------------------------------------ the end
