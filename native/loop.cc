@@ -152,6 +152,7 @@ class LoopHandle {
   }
 
   int Wait(int64_t timeout) {
+    if (timeout != 0) SignalsPassOn();
     int count = poller_->Wait(timeout, batch_);
     if (drive_ != nullptr) {
       if (poller_->incarnation() != watched_) Rewatch();
@@ -222,8 +223,13 @@ class LoopHandle {
 
   // From Node's loop: fetch what is ready and hand over the whole batch in one call.
   void Turn() {
-    if (Usable() < 0) return;
-    int count = Wait(0);
+    if (Usable() == 0) Call(Wait(0));
+    if (poller_ != nullptr) poller_->Settle();
+    SignalsPassOn();
+  }
+
+ private:
+  void Call(int count) {
     napi_handle_scope scope;
     if (napi_open_handle_scope(env_, &scope) != napi_ok) return;
     napi_value turn = nullptr, global, argument;
@@ -247,7 +253,6 @@ class LoopHandle {
     }
   }
 
- private:
   int Rewatch() {
     poller_->StopRelay();
     drive_->Unwatch();
@@ -563,10 +568,6 @@ Poller* PollerOf(napi_env env, napi_value handle) {
   LoopHandle* loop = LoopHandle::From(env, handle);
   return loop == nullptr ? nullptr : loop->poller();
 }
-
-LoopHandle* LoopOf(napi_env env, napi_value handle) { return LoopHandle::From(env, handle); }
-
-void TurnLoop(LoopHandle* loop) { loop->Turn(); }
 
 void LoopsForked(napi_env env) {
   for (LoopHandle* loop : Addon::Of(env)->loops) {

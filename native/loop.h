@@ -13,10 +13,6 @@ napi_value MakeLoopExports(napi_env env);
 
 // The poller behind a loop's handle; null for anything else. For those who must wake it.
 Poller* PollerOf(napi_env env, napi_value handle);
-// The loop itself, and a turn of it, from a callback of Node's loop with no JavaScript on the stack. The turn may close
-// any loop.
-LoopHandle* LoopOf(napi_env env, napi_value handle);
-void TurnLoop(LoopHandle* loop);
 
 // In a forked child, after uv_loop_fork and before any JavaScript: the loops of the parent, which all came along, are
 // taken off Node's loop. They say so when they are used, until they are re-created or closed.

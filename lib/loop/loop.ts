@@ -170,7 +170,7 @@ export class EventLoop implements Disposable {
     this.#host = {
       backend: this.backend,
       usable: () => this.usable(),
-      invoke: (watcher, callback, a) => this.invoke(watcher, callback, a),
+      invoke: this.invoke.bind(this),
       invoke2: (watcher, callback, a, b) => this.#invoke2(watcher, callback, a, b),
       count: (actives, refs) => this.#countWatchers(actives, refs),
       hurry: () => this.hurry(),
@@ -530,7 +530,7 @@ export class EventLoop implements Disposable {
     roundsDeep++;
     // What callbacks throw is set aside; what comes out of here is the end of the stack.
     try {
-      this.#dispatchBatch();
+      if (this.#cursor < this.#count) this.#dispatchBatch();
       if (this.#io.pending) this.#io.tellRefused();
       const phases = this.#phases;
       for (let i = 0; i < phases.length; i++) (phases[i] as Phase).run();

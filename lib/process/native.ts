@@ -5,12 +5,15 @@
 import { addon } from '../native.ts';
 
 export interface NativeSignals {
-  /** What one loop watches. `flag[0]` is 1 while there is something to take. */
-  open(loop: object, flag: Int32Array): object | number;
+  /**
+   * What one loop watches. `mailbox`: 1 while there is something to fetch, how many rows are there to be taken, then the
+   * rows [number, count, code, what is known, pid, uid, value]. They are there before each round; a number of 0 is none.
+   */
+  open(loop: object, mailbox: Int32Array): object | number;
   watch(subscription: object, number: number): number;
   unwatch(subscription: object, number: number): number;
-  /** How many rows of [number, count, code, what is known, pid, uid, value] were written; as many as fit. */
-  take(subscription: object, rows: Int32Array): number;
+  /** Fills the mailbox, when all rows are taken. */
+  fetch(subscription: object): number;
   close(subscription: object): number;
 }
 

@@ -151,6 +151,8 @@ class EpollPoller final : public Poller {
     return static_cast<int>(count);
   }
 
+  void DrainWakeup() override { wakeup_.Drain(); }
+
   // The alarms, too: a timerfd would be armed and disarmed by two processes.
   void LeaveToParent() override {
     set_.Reset();

@@ -73,7 +73,9 @@ int Poller::Add(uint32_t slot, uint32_t generation, int fd, uint32_t mask) {
   if (Find(slot) != nullptr) return -EEXIST;
   if (slot >= interests_.size()) interests_.resize(std::max<size_t>(slot + 1, interests_.size() * 2));
   interests_[slot] = {fd, generation, mask, Interest::State::kFree};
-  return Enter(slot);
+  int error = Enter(slot);
+  if (error == 0) interest_count_++;
+  return error;
 }
 
 // Takes an interest into the kernel. Its state is kFree when that fails.
@@ -131,6 +133,7 @@ void Poller::Remove(uint32_t slot) {
   if (Find(slot) == nullptr) return;
   Leave(slot);
   interests_[slot] = Interest{};
+  interest_count_--;
 }
 
 bool Poller::Deliver(uint32_t slot, uint32_t generation, uint32_t mask, Event* out) {
@@ -150,18 +153,19 @@ int Poller::Wait(int64_t timeout, std::span<Event> out) {
   if (HasImmediate()) timeout = 0;
   // Real events come first, but they must not starve what is always ready.
   size_t reserved = std::min(always_ready_ + failed_.size(), out.size() / 2);
-  if (timeout != 0) sleeping_.store(true);
-  if (Attention()) timeout = 0;
+  if (IsWanted()) timeout = 0;
   int64_t deadline = timeout > 0 ? Now() + timeout : 0;
-  int count;
-  while ((count = WaitKernel(timeout, out.first(out.size() - reserved))) == -EINTR) {
-    if (Attention()) {
+  int count = 0;
+  // Nobody but he who wants it has anything to tell.
+  has_skipped_ = interest_count_ == 0 && IsWanted();
+  while (!has_skipped_ && (count = WaitKernel(timeout, out.first(out.size() - reserved))) == -EINTR) {
+    if (IsWanted()) {
       count = 0;
       break;
     }
     if (timeout > 0) timeout = std::max<int64_t>(0, deadline - Now());
   }
-  sleeping_.store(false);
+  if (attention_ != nullptr) attention_->Fetch();
   if (count < 0 || !HasImmediate()) return count;
   return count + static_cast<int>(ReportImmediate(out.subspan(count)));
 }

@@ -43,6 +43,18 @@ struct Event {
 };
 static_assert(sizeof(Event) == 12, "JavaScript reads a batch as triples of 32-bit numbers");
 
+// Somebody who tells the loop something beside the poller: the signals that it watches.
+class Attention {
+ public:
+  // There is something to tell: a Wait does not sleep.
+  virtual bool IsWanted() const = 0;
+  // At the end of a Wait: puts it where JavaScript finds it.
+  virtual void Fetch() = 0;
+
+ protected:
+  ~Attention() = default;
+};
+
 enum class Backend { kEpoll, kKqueue, kPoll };
 
 class Poller {
@@ -77,10 +89,16 @@ class Poller {
   // Makes a Wait that runs now, or else the next one, return. Async-signal-safe.
   virtual void Wake() = 0;
 
-  // For somebody who tells the loop something by a flag of his own (null: nobody), and spares the wake-up while
-  // nobody sleeps: he sets the flag, and calls Wake if then sleeping() is true. A Wait does not sleep while it is set.
-  void SetAttention(const int32_t* flag) { attention_ = flag; }
-  bool sleeping() const { return sleeping_.load(); }
+  // Null: nobody. He calls Wake when there is something to tell.
+  void SetAttention(Attention* attention) { attention_ = attention; }
+  // For a loop that sleeps in somebody else's poll, when what a Wait gave was dealt with: a wake-up that this Wait had no
+  // need to fetch from the kernel does not wake it again.
+  void Settle() {
+    if (!has_skipped_) return;
+    has_skipped_ = false;
+    DrainWakeup();
+    if (IsWanted()) Wake();
+  }
 
   // Makes the kernel object readable (and Wait return) once, `after` nanoseconds from now; negative: never.
   // For a loop that sleeps in somebody else's poll. One alarm a poller, the last call counts.
@@ -104,6 +122,7 @@ class Poller {
   // Grows with every Recreate, also with those that Wait does against ghosts: fd() is another object then.
   uint32_t incarnation() const { return incarnation_; }
 
+  bool HasInterests() const { return interest_count_ > 0; }
   // True while there is something to report without waiting (always-ready descriptors, failed interests).
   bool HasImmediate() const { return always_ready_ > 0 || !failed_.empty(); }
 
@@ -126,6 +145,8 @@ class Poller {
   // Writes events of live interests (see Deliver) and returns how many, 0, or a negative errno (-EINTR included).
   // `out` is never empty.
   virtual int WaitKernel(int64_t timeout, std::span<Event> out) = 0;
+  // Takes a wake-up back that no WaitKernel has seen. Where it does nothing, the next one sees it.
+  virtual void DrainWakeup() {}
   // Closes or forgets the kernel objects that this child shares with its parent, without changing them. What a
   // signal handler may be using keeps its number.
   virtual void LeaveToParent() = 0;
@@ -139,9 +160,7 @@ class Poller {
   Fd public_;
 
  private:
-  bool Attention() const {
-    return attention_ != nullptr && __atomic_load_n(attention_, __ATOMIC_SEQ_CST) != 0;
-  }
+  bool IsWanted() const { return attention_ != nullptr && attention_->IsWanted(); }
   Interest* Find(uint32_t slot);
   int Enter(uint32_t slot);
   void Leave(uint32_t slot);
@@ -152,8 +171,9 @@ class Poller {
   uint32_t next_always_ready_ = 0;  // where the last batch stopped: fairness when they do not all fit
   bool ghosts_ = false;
   bool forked_ = false;
-  const int32_t* attention_ = nullptr;
-  std::atomic<bool> sleeping_{false};
+  Attention* attention_ = nullptr;
+  size_t interest_count_ = 0;
+  bool has_skipped_ = false;
   uint32_t incarnation_ = 0;
 };
 
