@@ -58,6 +58,7 @@
         'native/loop.cc',
         'native/spawn.cc',
         'native/spawn/child.cc',
+        'native/spawn/request.cc',
         'native/spawn/start.cc',
         'native/signals.cc',
         'native/signals/environment.cc',
@@ -68,6 +69,7 @@
         'native/lifeline.cc',
         'native/lineage.cc',
         'native/memory.cc',
+        'native/process_table.cc',
         'native/fork/detached.cc',
         'native/fork/handles.cc',
         'native/fork/moment.cc',
@@ -99,6 +101,29 @@
           'ldflags': ['-Wl,--wrap=close'],
         }],
       ],
+    },
+    # Stays beside each supervised service. A program of its own, with nothing of Node's in it.
+    {
+      'target_name': 'forkbeard-shim',
+      'type': 'executable',
+      'sources': [
+        'native/shim/main.cc',
+        'native/shim/plan.cc',
+        'native/shim/shim.cc',
+        'native/shim/traces.cc',
+        'native/shim/tree.cc',
+        'native/shim/wire.cc',
+        'native/descriptors.cc',
+        'native/pretend.cc',
+        'native/process_table.cc',
+        'native/spawn/child.cc',
+        'native/spawn/request.cc',
+      ],
+      'conditions': [
+        # The C++ library's few functions come along, so that there is nothing to look for at its start.
+        ['OS=="linux"', { 'ldflags': ['-static-libstdc++', '-static-libgcc', '-Wl,--gc-sections'] }],
+      ],
+      'cflags': ['-ffunction-sections', '-fdata-sections'],
     },
   ],
   'conditions': [

@@ -28,9 +28,9 @@ function libc(): 'glibc' | 'musl' | undefined {
   return header.glibcVersionRuntime ? 'glibc' : 'musl';
 }
 
-function prebuiltPath(name: string): string[] {
+function prebuiltPath(name: string, suffix = '.node'): string[] {
   const tag = libc();
-  const file = tag === undefined ? `${name}.node` : `${name}.${tag}.node`;
+  const file = tag === undefined ? `${name}${suffix}` : `${name}.${tag}${suffix}`;
   return ['prebuilds', `${process.platform}-${process.arch}`, file];
 }
 
@@ -76,15 +76,34 @@ function explained(cause: unknown): unknown {
     );
   }
   if (code === 'MODULE_NOT_FOUND' || /^Could not locate the bindings file/.test(cause.message)) {
-    const { platform, arch } = process;
-    const system = [platform, arch, libc()].filter((part) => part !== undefined).join('-');
-    return stateError(
-      'NO_BINARY',
-      `forkbeard has no binary for ${system}. Build one with Python, make and a C++20 compiler: cd ${root} && npx node-gyp rebuild`,
-      { cause },
-    );
+    return noBinary('binary', { cause });
   }
   return cause;
+}
+
+function noBinary(what: string, options?: ErrorOptions): Error {
+  const { platform, arch } = process;
+  const system = [platform, arch, libc()].filter((part) => part !== undefined).join('-');
+  return stateError(
+    'NO_BINARY',
+    `forkbeard has no ${what} for ${system}. Build one with Python, make and a C++20 compiler: cd ${root} && npx node-gyp rebuild`,
+    options,
+  );
+}
+
+/** The program that stays beside each supervised service, searched for as the addon is. */
+export function shimProgram(): string {
+  const name = 'forkbeard-shim';
+  const override = process.env['FORKBEARD_NATIVE'];
+  const places =
+    override !== undefined && override !== ''
+      ? [resolve(override, name)]
+      : [prebuiltPath(name, ''), ['build', 'Release', name], ['build', 'Debug', name]].map((path) =>
+          join(root, ...path),
+        );
+  const found = places.find((place) => existsSync(place));
+  if (found === undefined) throw noBinary(name);
+  return found;
 }
 
 /**

@@ -1,6 +1,5 @@
 #include "child.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -22,16 +21,11 @@
 #include "fd.h"
 #include "js.h"
 #include "pretend.h"
+#include "process_table.h"
 
 #if defined(__linux__)
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
-#endif
-#if defined(__APPLE__) || defined(__FreeBSD__)
-#include <sys/sysctl.h>
-#endif
-#if defined(__FreeBSD__)
-#include <sys/user.h>
 #endif
 #if defined(FORKBEARD_KQUEUE) || defined(__APPLE__) || defined(__FreeBSD__) || defined(__OpenBSD__) || \
     defined(__NetBSD__)
@@ -99,31 +93,6 @@ int Wait(pid_t pid, [[maybe_unused]] int pidfd, int options, int* status) {
   return 1;
 }
 
-#if defined(__linux__)
-
-// Of /proc/<pid>/stat: the state, and the numbers that follow it as far as they are asked for.
-bool ReadStat(const char* pid, char* state, std::span<long long> numbers) {
-  char path[64];
-  snprintf(path, sizeof path, "/proc/%s/stat", pid);
-  Fd file(open(path, O_RDONLY | O_CLOEXEC));
-  if (!file) return false;
-  char text[1024];
-  ssize_t length = read(file.get(), text, sizeof text - 1);
-  if (length <= 0) return false;
-  text[length] = '\0';
-  // The command's name may hold anything, parentheses included.
-  char* after = strrchr(text, ')');
-  if (after == nullptr || after[1] == '\0') return false;
-  *state = after[2];
-  char* at = after + 3;
-  for (long long& number : numbers) number = strtoll(at, &at, 10);
-  return true;
-}
-
-bool IsGone(char state) { return state == 'Z' || state == 'X' || state == 'x'; }
-
-#endif
-
 // For a process that we cannot wait for.
 bool HasEnded(pid_t pid, int pidfd) {
   if (pidfd >= 0) {
@@ -131,13 +100,8 @@ bool HasEnded(pid_t pid, int pidfd) {
     return poll(&poll_for, 1, 0) > 0 && (poll_for.revents & POLLIN);
   }
   if (kill(pid, 0) < 0 && errno == ESRCH) return true;
-#if defined(__linux__)
-  char text[16], state;
-  snprintf(text, sizeof text, "%d", pid);
-  return ReadStat(text, &state, {}) && IsGone(state);
-#else
-  return false;
-#endif
+  ProcessRow row;
+  return ReadProcess(pid, &row) && HasEnded(row);
 }
 
 // How a process ended that somebody else has reaped, where the kernel remembers it.
@@ -387,44 +351,12 @@ napi_value SignalGroup(napi_env env, napi_callback_info info) {
 
 // groupMembers(group, out): how many of its processes have not ended (out holds the first of them), or a negative
 // errno. Zombies do not count: their number waits for their parent, they do nothing any more.
-napi_value GroupMembers(napi_env env, napi_callback_info info) {
+napi_value CountMembers(napi_env env, napi_callback_info info) {
   js::Call<2> call(env, info);
   int32_t group;
   std::span<int32_t> out;
   if (!call.Int(0, &group) || group <= 0 || !Statuses(env, call[1], &out)) return js::Int(env, -EINVAL);
-  size_t count = 0;
-  [[maybe_unused]] auto add = [&](int32_t pid) {
-    if (count < out.size()) out[count] = pid;
-    count++;
-  };
-#if defined(__linux__)
-  DIR* directory = opendir("/proc");
-  if (directory == nullptr) return js::Int(env, -errno);
-  while (dirent* entry = readdir(directory)) {
-    if (entry->d_name[0] < '1' || entry->d_name[0] > '9') continue;
-    char state;
-    long long parent_and_group[2];
-    if (!ReadStat(entry->d_name, &state, parent_and_group)) continue;
-    if (parent_and_group[1] == group && !IsGone(state)) add(atoi(entry->d_name));
-  }
-  closedir(directory);
-#elif defined(__APPLE__) || defined(__FreeBSD__)
-  int name[] = {CTL_KERN, KERN_PROC, KERN_PROC_PGRP, group};
-  kinfo_proc processes[256];
-  size_t length = sizeof processes;
-  // ENOMEM: there are more, and what fits was written.
-  if (sysctl(name, 4, processes, &length, nullptr, 0) < 0 && errno != ENOMEM) return js::Int(env, -errno);
-  for (size_t i = 0; i < length / sizeof processes[0]; i++) {
-#if defined(__APPLE__)
-    if (processes[i].kp_proc.p_stat != SZOMB) add(processes[i].kp_proc.p_pid);
-#else
-    if (processes[i].ki_stat != SZOMB) add(processes[i].ki_pid);
-#endif
-  }
-#else
-  return js::Int(env, -ENOSYS);
-#endif
-  return js::Int(env, static_cast<int32_t>(count));
+  return js::Int(env, GroupMembers(group, out));
 }
 
 // groupOf(pid): the process group that it is in now, or a negative errno.
@@ -442,12 +374,8 @@ napi_value Birth(napi_env env, napi_callback_info info) {
   js::Call<1> call(env, info);
   int32_t pid;
   if (!call.Int(0, &pid) || pid <= 0) return js::Int(env, -EINVAL);
-#if defined(__linux__)
-  char text[16], state;
-  snprintf(text, sizeof text, "%d", pid);
-  long long numbers[19];  // up to starttime, the 22nd field
-  if (ReadStat(text, &state, numbers)) return js::Number(env, static_cast<double>(numbers[18]));
-#endif
+  ProcessRow row;
+  if (ReadProcess(pid, &row)) return js::Number(env, static_cast<double>(row.birth));
   return js::Int(env, -ESRCH);
 }
 
@@ -533,7 +461,7 @@ napi_value MakeChildExports(napi_env env) {
   js::SetFunction(env, exports, "reap", Reap);
   js::SetFunction(env, exports, "signal", Signal);
   js::SetFunction(env, exports, "signalGroup", SignalGroup);
-  js::SetFunction(env, exports, "groupMembers", GroupMembers);
+  js::SetFunction(env, exports, "groupMembers", CountMembers);
   js::SetFunction(env, exports, "groupOf", GroupOf);
   js::SetFunction(env, exports, "birth", Birth);
   js::SetFunction(env, exports, "openQueue", OpenQueue);

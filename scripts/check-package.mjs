@@ -92,7 +92,8 @@ function pack() {
     /^package\/binding\.gyp$/,
     /^package\/(README|CHANGELOG)\.md$/,
     /^package\/LICENSE$/,
-    new RegExp(`^package/prebuilds/${platform}-${arch}/forkbeard\\b`),
+    new RegExp(`^package/prebuilds/${platform}-${arch}/forkbeard\\b[^/]*\\.node$`),
+    new RegExp(`^package/prebuilds/${platform}-${arch}/forkbeard-shim\\b`),
   ];
   for (const pattern of needed) if (!has(pattern)) throw new Error(`The tarball has no ${pattern}`);
   if (has(/^package\/(test|bench|build|node_modules|scripts)/))

@@ -1,6 +1,7 @@
 /**
  * Builds the binaries that the published package brings along, where lib/native.ts looks for them:
- * prebuilds/<platform>-<arch>/forkbeard.<libc>.node and, for each tested Node, forkbeard_v8.abi<ABI>.<libc>.node.
+ * prebuilds/<platform>-<arch>/forkbeard.<libc>.node, forkbeard-shim.<libc> and, for each tested Node,
+ * forkbeard_v8.abi<ABI>.<libc>.node.
  * On Linux one machine builds for all of Linux with Zig's compiler, against the oldest glibc that Node 20 supports (a
  * build by the distribution's compiler needs the distribution's glibc) and against musl.
  *
@@ -94,6 +95,10 @@ async function build(target, majors) {
     strip: platform !== 'linux',
     ...(libc === undefined ? {} : { libc, tagLibc: true }),
   });
+  copyFileSync(
+    join(tree, 'build/Release/forkbeard-shim'),
+    join(root, `prebuilds/${platform}-${arch}`, `forkbeard-shim${tag}`),
+  );
   if (!v8) return;
   for (const major of majors) {
     const { prefix } = await nodeBinary(major, `${platform}-${arch}`);

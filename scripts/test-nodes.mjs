@@ -20,7 +20,9 @@ for (const major of majors) {
   const { path, version, prefix } = await nodeBinary(major);
   console.log(`Node ${version}`);
   const native = buildNative({ out: `build-node-${major}`, nodedir: prefix, targets: ['forkbeard_v8'] });
-  copyFileSync(join(root, 'build/Release/forkbeard.node'), join(native, 'forkbeard.node'));
+  for (const name of ['forkbeard.node', 'forkbeard-shim']) {
+    copyFileSync(join(root, 'build/Release', name), join(native, name));
+  }
   const run = (...args) => {
     const { status } = spawnSync(path, args, {
       cwd: root,

@@ -1,0 +1,80 @@
+// The shim: one small process beside each supervised service. It starts the service, is told of its end and of that of
+// everything that came of it, holds its lock and record for exactly that long, and outlives the supervisor: to end the
+// service with it (coupled), or to keep it and how it ended for a supervisor that comes back (independent).
+//
+// It decides nothing else. When to stop, with which signals and whether to start again is the supervisor's.
+#pragma once
+
+#include <poll.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "shim/plan.h"
+#include "shim/traces.h"
+#include "shim/tree.h"
+#include "shim/wire.h"
+
+namespace forkbeard::shim {
+
+class Shim {
+ public:
+  // `control` is connected to the supervisor; `signals` has a byte for each signal that came.
+  Shim(Fd control, Fd signals) : wire_(std::move(control)), signals_(std::move(signals)) {}
+
+  // Until there is nothing left to do. Returns the exit code.
+  int Run();
+
+ private:
+  // Output of the service that goes over the wire; what nobody hears is kept, the last of it.
+  struct Relay {
+    int target;
+    Fd fd;
+    std::string unheard;
+  };
+
+  bool Turn();
+  void OnSignals();
+  void OnWire(short events);
+  void OnConnection();
+  void OnOutput(Relay* relay);
+  void OnFrame(const Frame& frame);
+  void OnTime();
+
+  void Start(const std::string& body);
+  bool Refuse(const Refusal& refusal);
+  void LookAtTree();
+  void Abandoned();
+  void Begin(std::vector<Step> steps);
+  void TakeStep();
+  void Deliver(const Frame& frame);
+  void Leave();
+
+  void Tell(const std::string& event, const std::string& fields);
+  void TellState();
+  int Timeout() const;
+
+  Wire wire_;
+  Fd signals_;
+  Fd listener_;
+  std::vector<Relay> relays_;
+  Plan plan_;
+  Tree tree_;
+  Lock lock_;
+  Record record_;
+  bool planned_ = false;
+  bool told_end_ = false;
+  bool told_empty_ = false;
+  bool abandoned_ = false;
+  bool leaving_ = false;
+  pid_t service_ = 0;
+  int64_t birth_ = -1;
+  pid_t parent_ = 0;
+  std::vector<Step> steps_;
+  size_t step_ = 0;
+  int64_t step_due_ = -1;
+  int64_t lease_due_ = -1;
+};
+
+}  // namespace forkbeard::shim

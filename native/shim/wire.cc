@@ -1,0 +1,77 @@
+#include "shim/wire.h"
+
+#include <errno.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cstring>
+
+namespace forkbeard::shim {
+namespace {
+
+constexpr size_t kHead = 5;
+// A plan holds an environment, which the kernel limits to a few megabytes. Whoever announces more is no supervisor.
+constexpr uint32_t kLongest = 32u << 20;
+
+#if !defined(MSG_NOSIGNAL)
+constexpr int MSG_NOSIGNAL = 0;  // SIGPIPE is ignored anyway
+#endif
+
+uint32_t Number(const char* at) {
+  auto byte = [at](int index) { return static_cast<uint32_t>(static_cast<unsigned char>(at[index])); };
+  return byte(0) | byte(1) << 8 | byte(2) << 16 | byte(3) << 24;
+}
+
+}  // namespace
+
+void Wire::Close() {
+  fd_.Reset();
+  in_.clear();
+  out_.clear();
+}
+
+bool Wire::Receive() {
+  char buffer[16384];
+  for (;;) {
+    ssize_t count = ::read(fd_.get(), buffer, sizeof buffer);
+    if (count > 0) {
+      in_.append(buffer, static_cast<size_t>(count));
+      continue;
+    }
+    if (count < 0 && errno == EINTR) continue;
+    if (count == 0 || (errno != EAGAIN && errno != EWOULDBLOCK)) return false;
+    return in_.size() < 4 || Number(in_.data()) <= kLongest;
+  }
+}
+
+bool Wire::Next(Frame* frame) {
+  if (in_.size() < kHead) return false;
+  size_t length = Number(in_.data());
+  if (in_.size() < kHead + length) return false;
+  frame->kind = in_[4];
+  frame->body = in_.substr(kHead, length);
+  in_.erase(0, kHead + length);
+  return true;
+}
+
+void Wire::Send(char kind, const std::string& body) {
+  if (!open()) return;
+  auto length = static_cast<uint32_t>(body.size());
+  for (int shift = 0; shift < 32; shift += 8) out_ += static_cast<char>(length >> shift & 0xff);
+  out_ += kind;
+  out_ += body;
+  // An end that is gone is noticed by reading, after what it still had to say.
+  Flush();
+}
+
+bool Wire::Flush() {
+  while (open() && !out_.empty()) {
+    ssize_t count = ::send(fd_.get(), out_.data(), out_.size(), MSG_NOSIGNAL);
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) return errno == EAGAIN || errno == EWOULDBLOCK;
+    out_.erase(0, static_cast<size_t>(count));
+  }
+  return true;
+}
+
+}  // namespace forkbeard::shim
