@@ -32,6 +32,7 @@ export type { LifelineMemory, LifelineOptions } from './process/lifeline.ts';
 export { Lifeline, StackRequest, startLifeline } from './process/lifeline.ts';
 export { becomeSubreaper, setParentDeathSignal } from './process/lineage.ts';
 export { Loop } from './process/loop.ts';
+export { type Orphans, reapOrphans } from './process/orphans.ts';
 export { mapSharedMemory, sharedMemory } from './process/shared-memory.ts';
 export type { Address } from './sys/address.ts';
 export * as sys from './sys/index.ts';

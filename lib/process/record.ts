@@ -67,6 +67,11 @@ export class ProcessRecord {
     return record;
   }
 
+  /** Whether somebody in this thread watches or owns it. */
+  static isKnown(pid: number): boolean {
+    return book().has(pid);
+  }
+
   /** The record of a child that we have just made. `pidfd` changes hands; -1 when the caller has none. */
   static ofOwn(pid: number, pidfd: number): ProcessRecord {
     const native = nativeChild();

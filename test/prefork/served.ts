@@ -6,6 +6,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { Agent, type IncomingMessage, request } from 'node:http';
+import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
@@ -206,6 +207,19 @@ export async function get(
   let body = '';
   for await (const chunk of response) body += chunk;
   return { status: response.statusCode ?? 0, body };
+}
+
+/** Asks for what ends a worker; nobody answers. */
+export function provoke(port: number, path: string): void {
+  const socket = connect(port, '127.0.0.1');
+  socket.on('error', () => {});
+  socket.on('close', () => socket.destroy());
+  socket.write(`GET ${path} HTTP/1.1\r\nHost: a\r\n\r\n`);
+}
+
+/** Waits until so many workers serve. */
+export async function poolIsBack(server: Served, workers: number): Promise<void> {
+  for (;;) if ((await server.status()).ready === workers) return;
 }
 
 /** Load from wrk for some seconds, and what it says: how many requests there were and how many failed. */

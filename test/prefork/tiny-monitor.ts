@@ -10,7 +10,7 @@ import {
   type RequestOptions,
 } from 'node:http';
 import { fileURLToPath, pathToFileURL } from 'node:url';
-import { becomeSubreaper, type ExitStatus, Loop, sharedMemory, sys } from 'forkbeard';
+import { becomeSubreaper, type ExitStatus, Loop, type SpawnOptions, sharedMemory, sys } from 'forkbeard';
 import { afterEach } from 'vitest';
 import { Channel, channelPair } from '../../dist/prefork/channel.js';
 import type { FromMold, FromWorker, Place, ToMold, ToWorker } from '../../dist/prefork/messages.js';
@@ -165,6 +165,9 @@ export class TinyMonitor {
   #mold: MoldPeer | undefined;
   #workers = 0;
 
+  /** Of the processes that are started from now on. */
+  settings: Pick<SpawnOptions, 'rlimits' | 'uid' | 'gid' | 'groups' | 'env'> = {};
+
   constructor(application: string, plan: Partial<Plan> = {}) {
     becomeSubreaper();
     this.plan = { ...plain, application: pathToFileURL(fixture(application)).href, ...plan };
@@ -257,6 +260,7 @@ export class TinyMonitor {
       command: [process.execPath, workerEntry],
       stdio: { 0: 'ignore', 2: 'pipe', 3: theirs, 4: this.#boardFd, 5: this.listener },
       group: 'new',
+      ...this.settings,
       onExit: (exit) => peer.ended(exit),
     });
     sys.close(theirs);
@@ -309,6 +313,15 @@ export async function patiently<T>(promise: Promise<T>, what: () => string): Pro
     return await Promise.race([promise, late]);
   } finally {
     clearTimeout(timer);
+  }
+}
+
+/** Looks again in every turn of the event loop. */
+export async function until(done: () => boolean): Promise<void> {
+  const deadline = performance.now() + PATIENCE;
+  while (!done()) {
+    if (performance.now() > deadline) throw new Error(`Still waiting until ${done}`);
+    await new Promise((resolve) => setTimeout(resolve, 1));
   }
 }
 

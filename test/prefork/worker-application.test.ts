@@ -12,7 +12,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import WebSocket from 'ws';
-import { answer, ask, methods, monitorForEach } from './tiny-monitor.ts';
+import { answer, ask, methods, monitorForEach, until } from './tiny-monitor.ts';
 
 const start = monitorForEach();
 
@@ -211,7 +211,3 @@ describe('an application that does not start', () => {
     expect(await worker.end()).toBe(42);
   });
 });
-
-async function until(done: () => boolean): Promise<void> {
-  while (!done()) await new Promise((resolve) => setImmediate(resolve));
-}

@@ -1,64 +1,16 @@
 /**
  * What forks promise, each held against a real second process. The cases are in fixtures/fork.mjs, run in processes of
- * their own with their own descriptors: a child that hangs would hold on to the runner's. FORKBEARD_TEST_NODE names
- * another Node to run them with (scripts/test-nodes.mjs does, with a native build for it).
+ * their own with their own descriptors (forks.ts).
  */
-import { spawn } from 'node:child_process';
 import { describe, expect, test } from 'vitest';
-import { backends, fixture, PATIENCE } from './support.ts';
-
-const node = process.env['FORKBEARD_TEST_NODE'] ?? process.execPath;
-
-interface Run {
-  result: unknown;
-  stdout: string;
-  stderr: string;
-  status: number | null;
-}
-
-interface How {
-  flags?: string[];
-  through?: string[];
-  ipc?: (message: string) => void;
-}
-
-/** Runs a case in a process group of its own, which is gone afterwards, whatever became of it. */
-async function run(args: string[], { flags = [], through = [], ipc }: How = {}): Promise<Run> {
-  const command = [...through, node, ...flags, fixture('fork.mjs'), ...args];
-  const child = spawn(command[0] as string, command.slice(1), {
-    detached: true,
-    stdio: ['ignore', 'pipe', 'pipe', ...(ipc === undefined ? [] : ['ipc' as const])],
-    env: { ...process.env, NODE_OPTIONS: '' },
-  });
-  if (ipc !== undefined) child.on('message', ipc);
-  const killGroup = () => {
-    try {
-      process.kill(-(child.pid as number), 'SIGKILL');
-    } catch {
-      // All gone.
-    }
-  };
-  const limit = setTimeout(killGroup, 2 * PATIENCE);
-  let stdout = '';
-  let stderr = '';
-  child.stdout?.on('data', (chunk) => {
-    stdout += chunk;
-  });
-  child.stderr?.on('data', (chunk) => {
-    stderr += chunk;
-  });
-  const status = await new Promise<number | null>((resolve) => child.on('close', resolve));
-  clearTimeout(limit);
-  killGroup();
-  const last = stdout.trimEnd().split('\n').at(-1) ?? '';
-  return { result: last === '' ? undefined : JSON.parse(last), stdout, stderr, status };
-}
+import { type How, type Run, runForks, saw } from './forks.ts';
+import { backends } from './support.ts';
 
 async function seen<T>(...args: string[]): Promise<T> {
-  const { result, status, stderr } = await run(args);
-  expect(status, stderr).toBe(0);
-  return result as T;
+  return saw<T>('fork.mjs', ...args);
 }
+
+const run = (args: string[], how?: How): Promise<Run> => runForks('fork.mjs', args, how);
 
 describe('the end of a forked child', () => {
   test('its code, its exit code, its exceptions and its signals end it as they end a Node process', async () => {

@@ -14,6 +14,27 @@ describe.runIf(process.platform === 'linux')('a subreaper', () => {
   });
 });
 
+describe.runIf(process.platform === 'linux')('orphans that nobody knows', () => {
+  test('are reaped, those that ended before and those that end later', async () => {
+    expect(await seen('reapsOrphans')).toEqual({
+      first: true,
+      ends: [0, 3, 'SIGTERM'],
+      left: '',
+      refused: { code: 'ERR_FORKBEARD_INVALID_ARG_TYPE' },
+    });
+  });
+
+  test('are told from the children of everybody else', async () => {
+    expect(await seen('stormOfOthers')).toEqual({
+      wrong: [],
+      enough: true,
+      strangers: 0,
+      some: true,
+      left: '',
+    });
+  });
+});
+
 describe.runIf(process.platform === 'linux')('a parent-death signal', () => {
   test('comes when the parent ends', async () => {
     expect(await seen('parentDies')).toEqual({ signal: 'SIGUSR2', inTime: 1 });
@@ -28,7 +49,7 @@ describe.runIf(process.platform === 'linux')('both', () => {
   test('are the main thread’s, and take no nonsense', async () => {
     const worker = 'ERR_WORKER_UNSUPPORTED_OPERATION';
     expect(await seen('refusals')).toEqual({
-      messages: [worker, worker],
+      messages: [worker, worker, worker],
       signal: { code: 'ERR_FORKBEARD_UNKNOWN_SIGNAL' },
       parent: { code: 'ERR_FORKBEARD_OUT_OF_RANGE' },
       fraction: { code: 'ERR_FORKBEARD_OUT_OF_RANGE' },

@@ -1,5 +1,5 @@
 /**
- * A worker's server and the listeners that the monitor bound: connections are accepted here, one at a time, and given
+ * A worker's server and the listeners that the monitor bound: connections are accepted here and given
  * to the server as if it had accepted them. A connection is taken only when there is room for it: all others wait in
  * the kernel, where another worker finds them. To the application its server looks as if it listened itself.
  */
@@ -15,6 +15,9 @@ import { forgetListening, lendHandle, stopListening } from './lent-handle.ts';
 
 /** How long to leave it alone when there was no descriptor for a connection. ms */
 const WITHOUT_DESCRIPTORS = 500;
+
+/** Connections that are accepted in one turn at most, if they are waiting. */
+const BATCH = 8;
 
 /** What the kernel lacks when it cannot make a connection's descriptor. Everything else is a connection's own misfortune. */
 const SHORTAGES = new Set([-EMFILE, -ENFILE, -ENOBUFS, -ENOMEM]);
@@ -116,29 +119,27 @@ export class Attachment {
   }
 
   #onConnection(listener: number): void {
-    if (this.#gate !== 'open') return;
     const { fairness } = this.#options;
-    const lack = this.#options.lack(this.#sockets.size);
-    if (lack !== '') {
-      this.#shut(lack);
-    } else if (fairness.ahead && !this.#stoodAside) {
-      this.#shut('aside');
-      this.#openAfter(ASIDE);
-      this.#stoodAside = true;
-    } else {
-      this.#stoodAside = false;
-      this.#accept(listener);
+    for (let taken = 0; this.#gate === 'open' && taken < BATCH; taken++) {
+      const lack = this.#options.lack(this.#sockets.size);
+      if (lack !== '') this.#shut(lack);
+      else if (fairness.ahead && !this.#stoodAside) this.#standAside();
+      else if (!this.#accept(listener)) break;
     }
+    if (this.#gate !== 'aside') this.#stoodAside = false;
   }
 
-  #accept(listener: number): void {
+  /** False when nobody was waiting, or there is nothing to make a connection of. */
+  #accept(listener: number): boolean {
     const fd = accept(listener);
-    if (fd >= 0) this.#take(fd);
-    else if (SHORTAGES.has(fd)) this.#runShort();
-    else {
-      const error = systemError(fd, 'accept', { fd: listener });
-      if (UNUSABLE.has(String(error.code))) throw error;
+    if (fd >= 0) {
+      this.#take(fd);
+      return true;
     }
+    if (SHORTAGES.has(fd)) this.#runShort();
+    const error = systemError(fd, 'accept', { fd: listener });
+    if (UNUSABLE.has(String(error.code))) throw error;
+    return false;
   }
 
   /** What net.Server does with a connection. */
@@ -196,8 +197,11 @@ export class Attachment {
     this.#watch();
   }
 
-  #openAfter(delay: number): void {
-    this.#retry = this.#options.loop.watchTime({ after: delay }, () => this.#open());
+  #standAside(): void {
+    this.#shut('aside');
+    // Once: if nobody else took it meanwhile, it is ours.
+    this.#stoodAside = true;
+    this.#retry = this.#options.loop.watchTime({ after: ASIDE }, () => this.#open());
   }
 
   #runShort(): void {

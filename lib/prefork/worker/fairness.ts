@@ -6,6 +6,8 @@
  */
 import { type Entry, monotonic, type Scoreboard } from '../scoreboard.ts';
 
+/** So many connections more than the average are no lead: evenness must not cost more than it is worth. */
+const SLACK = { share: 1.1, connections: 0.5 };
 /** How long one steps aside. ms */
 export const ASIDE = 1;
 /** A worker that has not come round for so long would not accept either. ms */
@@ -34,7 +36,7 @@ export class Fairness {
       this.#lookedAt = now;
       this.#average = this.#look();
     }
-    return connections > this.#average;
+    return connections > this.#average * SLACK.share + SLACK.connections;
   }
 
   #look(): number {

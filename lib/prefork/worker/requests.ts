@@ -45,6 +45,8 @@ export class Requests {
   /** Of the clock that all processes share, less this process's own, which is cheaper to read. */
   readonly #clock = monotonic() - performance.now();
   #oldest: ServerResponse | undefined;
+  #shownUrl: string | undefined;
+  #shownMethod: string | undefined;
   #served = 0;
   #inFlight = 0;
   #last = false;
@@ -93,12 +95,12 @@ export class Requests {
   #enter(request: IncomingMessage, response: ServerResponse): void {
     this.#served++;
     this.#inFlight++;
-    this.#entry.set('requests', this.#served);
-    this.#entry.set('inFlight', this.#inFlight);
     if (this.#last) response.shouldKeepAlive = false;
     const ongoing = { request, began: performance.now() + this.#clock, told: false, known: false };
     this.#ongoing.set(response, ongoing);
     if (this.#oldest === undefined) this.#show(response, ongoing);
+    this.#entry.set('requests', this.#served);
+    this.#entry.set('inFlight', this.#inFlight);
     response.on('close', this.#onClose);
   }
 
@@ -130,7 +132,12 @@ export class Requests {
   /** Into the scoreboard, where it is still to be read when this process hangs in it. */
   #show(response: ServerResponse, { request, began }: Ongoing): void {
     this.#oldest = response;
-    this.#entry.write('request', `${request.method} ${request.url}`);
+    // Often the same as before, and comparing is cheaper than writing.
+    if (request.url !== this.#shownUrl || request.method !== this.#shownMethod) {
+      this.#shownUrl = request.url;
+      this.#shownMethod = request.method;
+      this.#entry.write('request', `${request.method} ${request.url}`);
+    }
     this.#entry.set('oldest', began);
   }
 

@@ -1,0 +1,182 @@
+import { describe, expect, test } from 'vitest';
+import { application, HELLO, load, poolIsBack, type Served, serve } from './served.ts';
+import { methods } from './tiny-monitor.ts';
+
+/** The fewest workers that were ready at any moment since `from`, going by what was told. */
+function fewestReady(server: Served, from: string): number {
+  let ready = new Set<number>();
+  let fewest = Number.POSITIVE_INFINITY;
+  let counts = false;
+  for (const { event, ...fields } of server.told) {
+    if (event === from) counts = true;
+    if (event === 'worker-ready') ready.add(fields['pid'] as number);
+    // Whoever is told to leave ends soon after; until then it serves what it has.
+    if (event === 'worker-exit') ready = new Set([...ready].filter((pid) => pid !== fields['pid']));
+    if (counts) fewest = Math.min(fewest, ready.size);
+  }
+  return fewest;
+}
+
+describe.each(methods)('a reload, with %s', (method) => {
+  const plan = { workers: 3, spawnMethod: method };
+
+  test('never has fewer workers than there should be', async () => {
+    const server = serve(application(HELLO).url, { plan });
+    await server.hears('ready');
+    const before = (await server.status()).workers.map(({ pid }) => pid);
+    await server.ask('reload');
+    const { workers, ready, generation } = await server.status();
+    expect([ready, generation]).toEqual([3, 2]);
+    expect(workers.filter(({ pid, state }) => state === 'ready' && before.includes(pid))).toEqual([]);
+    expect(fewestReady(server, 'reload-started')).toBeGreaterThanOrEqual(3);
+  });
+
+  test('of an application that does not load leaves all workers as they are', async () => {
+    const app = application(HELLO);
+    const server = serve(app.url, { plan });
+    await server.hears('ready');
+    const before = (await server.status()).workers.map(({ pid }) => pid);
+    app.rewrite('throw new Error("half deployed")');
+    await expect(server.ask('reload')).rejects.toThrow('half deployed');
+    expect(await server.hears('reload-failed')).toMatchObject({ generation: 2 });
+    const status = await server.status();
+    expect(status).toMatchObject({ generation: 1, ready: 3, state: 'ready' });
+    expect(status.workers.filter(({ state }) => state === 'ready').map(({ pid }) => pid)).toEqual(before);
+    app.rewrite(HELLO.replace('VERSION = 1', 'VERSION = 3'));
+    await server.ask('reload');
+    expect(await server.hello()).toMatchObject({ version: 3, generation: 3 });
+  });
+
+  test('of an application whose workers do not boot touches nothing but the first place', async () => {
+    const app = application(HELLO);
+    const server = serve(app.url, { plan });
+    await server.hears('ready');
+    const before = (await server.status()).workers.map(({ pid }) => pid);
+    app.rewrite(HELLO.replace('info = worker;', 'throw new Error("no database");'));
+    server.kill('SIGHUP');
+    const { message } = await server.hears('reload-failed');
+    expect(message).toContain('no database');
+    const serving = (await server.status()).workers.filter(({ state }) => state === 'ready');
+    expect(serving.map(({ pid }) => pid)).toEqual(before);
+  });
+
+  test('that is asked for again while it runs is done once more, once', async () => {
+    const server = serve(application(HELLO).url, { plan });
+    await server.hears('ready');
+    await Promise.all([server.ask('reload'), server.ask('reload'), server.ask('reload')]);
+    const { generation } = await server.status();
+    expect(generation).toBeLessThanOrEqual(3);
+  });
+
+  test('goes on when workers are killed in the middle of it', async () => {
+    const server = serve(application(HELLO).url, { plan });
+    await server.hears('ready');
+    const [, , third] = (await server.status()).workers;
+    const reload = server.ask('reload');
+    await server.hears('reload-started');
+    process.kill(third?.pid as number, 'SIGKILL');
+    await reload;
+    const { generation, ready } = await server.status();
+    expect([generation, ready]).toEqual([2, 3]);
+  });
+});
+
+describe.each(methods)('the number of workers, with %s', (method) => {
+  const plan = { workers: 2, spawnMethod: method };
+
+  test('changes by TTIN and TTOU, the highest numbers first, without a failed request', async () => {
+    const server = serve(application(HELLO).url, { plan });
+    await server.hears('ready');
+    const result = load(await server.port(), 3, 8);
+    server.kill('SIGTTIN');
+    await poolIsBack(server, 3);
+    expect((await server.status()).workers.map(({ id }) => id)).toEqual([1, 2, 3]);
+    server.kill('SIGTTOU');
+    await server.hears('scaled', ({ to }) => to === 2);
+    server.kill('SIGTTOU');
+    await server.hears('scaled', ({ to }) => to === 1);
+    await server.until(() => server.all('worker-exit').length === 2, 'two ends');
+    expect(server.all('worker-exit').map(({ worker, cause }) => [worker, cause])).toEqual([
+      [3, 'drained'],
+      [2, 'drained'],
+    ]);
+    // There is always one.
+    server.kill('SIGTTOU');
+    const { failed, text } = await result;
+    expect(failed, text).toBe(0);
+    expect((await server.status()).target).toBe(1);
+  });
+
+  test('is told what it cannot be', async () => {
+    const server = serve(application(HELLO).url, { plan });
+    await server.hears('ready');
+    await expect(server.ask('scale', 0)).rejects.toThrow('from 1 to');
+    await expect(server.ask('scale', 1.5)).rejects.toThrow('from 1 to');
+    await expect(server.ask('scale', 1e6)).rejects.toThrow('from 1 to');
+  });
+
+  test('is none after WINCH, until a reload brings them back', async () => {
+    const server = serve(application(HELLO).url, { plan });
+    await server.hears('ready');
+    server.kill('SIGWINCH');
+    await server.until(() => server.all('worker-exit').length === 2, 'two ends');
+    expect(await server.status()).toMatchObject({ state: 'draining', ready: 0, target: 2, workers: [] });
+    // Whoever comes meanwhile waits, and is answered.
+    const waiting = server.get('/');
+    await server.ask('reload');
+    expect((await waiting).status).toBe(200);
+    expect(await server.status()).toMatchObject({ state: 'ready', ready: 2 });
+  });
+});
+
+describe.each(methods)('workers that are replaced because of their age, with %s', (method) => {
+  test('make room one after the other, without a failed request', async () => {
+    const plan = { workers: 2, spawnMethod: method, maxRequests: 300, jitter: 10 };
+    const server = serve(application(HELLO).url, { plan });
+    await server.hears('ready');
+    const { failed, text } = await load(await server.port(), 3, 8);
+    expect(failed, text).toBe(0);
+    const recycled = server.all('worker-exit');
+    expect(recycled.length).toBeGreaterThan(1);
+    expect(new Set(recycled.map(({ cause, exitCode }) => `${cause} ${exitCode}`))).toEqual(
+      new Set(['recycled 40']),
+    );
+    expect(fewestReady(server, 'ready')).toBeGreaterThanOrEqual(2);
+    expect(server.all('backoff')).toEqual([]);
+  });
+
+  test('or of their memory', async () => {
+    const grows = `const held = [];
+      export default (req, res) => { held.push(Buffer.alloc(1 << 26, 1)); res.end(String(process.pid)); };`;
+    const plan = { workers: 1, spawnMethod: method, maxMemory: 100 << 20 };
+    const server = serve(application(grows).url, { plan, options: { sampleEvery: 1100 } });
+    await server.hears('ready');
+    const first = (await server.get('/')).body;
+    while ((await server.get('/')).body === first) if (server.all('worker-exit').length > 0) break;
+    const record = await server.hears('worker-exit');
+    expect(record).toMatchObject({ cause: 'recycled', exitCode: 40, pid: Number(first) });
+    expect(record.memory?.uss).toBeGreaterThan(100 << 20);
+  });
+});
+
+describe('a warm worker', () => {
+  test('becomes the mold of the others, as often as was said, without a failed request', async () => {
+    const plan = { workers: 2, spawnMethod: 'fork' as const, reforkAfter: [50, 200] };
+    const server = serve(application(HELLO).url, { plan });
+    await server.hears('ready');
+    const [mold] = server.all('mold-ready');
+    const { failed, text } = await load(await server.port(), 4, 8);
+    expect(failed, text).toBe(0);
+    await server.hears('mold-ready', ({ generation }) => generation === 3);
+    await server.until(() => server.all('mold-exit').length === 2, 'the end of the molds before');
+    expect(server.all('refork').map(({ generation }) => generation)).toEqual([2, 3]);
+    expect(server.all('mold-exit')[0]).toMatchObject({ pid: mold?.pid, generation: 1, cause: 'drained' });
+    const status = await server.status();
+    expect(status).toMatchObject({ generation: 3, ready: 2 });
+    expect(fewestReady(server, 'ready')).toBeGreaterThanOrEqual(2);
+    // Its children are forked from it: they come back from it, too.
+    await server.ask('kill', 1);
+    await poolIsBack(server, 2);
+    expect(server.all('warning')).toEqual([]);
+  });
+});
