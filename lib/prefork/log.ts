@@ -47,6 +47,7 @@ export class Log {
             colorize: logFile === null && process.stdout.isTTY && process.env['NO_COLOR'] === undefined,
             destination: stream as never,
             hideObject: true,
+            ignore: 'pid,hostname',
             translateTime: 'SYS:HH:MM:ss.l',
           });
     this.#logger = pino(
