@@ -7,6 +7,7 @@
 import { EventEmitter } from 'node:events';
 import { becomeSubreaper } from '../../process/lineage.ts';
 import { Loop } from '../../process/loop.ts';
+import { reapOrphans } from '../../process/orphans.ts';
 import { sharedMemory } from '../../process/shared-memory.ts';
 import { stateError } from '../../sys/errors.ts';
 import { close } from '../../sys/index.ts';
@@ -177,17 +178,22 @@ class Server extends EventEmitter<PreforkEvents> implements PreforkServer {
     const { watchdogInterval } = this.#notifier;
     if (watchdogInterval > 0) this.#every(watchdogInterval, () => this.#notifier.alive());
     if (this.#plan.spawnMethod === 'spawn') this.#decide('spawn', '');
-    else this.#firstMold();
+    else this.#fork();
     this.#settle();
   }
 
-  #firstMold(): void {
+  #fork(): void {
     try {
       becomeSubreaper();
+      this.#timers.add(reapOrphans(this.#loop));
     } catch (error) {
       this.#cannotFork((error as Error).message);
       return;
     }
+    this.#firstMold();
+  }
+
+  #firstMold(): void {
     const { generation } = this.#pool;
     this.#molds.load(generation).then(
       ({ method, hazards }) => {
@@ -270,9 +276,8 @@ class Server extends EventEmitter<PreforkEvents> implements PreforkServer {
       this.#settle();
     },
     'slow-request': (worker, { method, url, age }) => {
-      const stack = worker.entry.read('stack');
-      const slow = { ...who(worker), reason: 'request' as const, age, request: `${method} ${url}` };
-      this.emit('worker-slow', stack === '' ? slow : { ...slow, stack });
+      worker.told.set('request', worker.entry.get('oldest'));
+      this.emit('worker-slow', { ...who(worker), reason: 'request', age, request: `${method} ${url}` });
     },
     promoted: (worker, { pid }) => {
       if (this.#promoting?.worker === worker) this.#promoting.mold.named(pid);
@@ -579,28 +584,36 @@ class Server extends EventEmitter<PreforkEvents> implements PreforkServer {
   }
 
   async upgrade(): Promise<void> {
+    await this.ready;
     this.#checkRunning();
     if (this.#upgrade !== undefined) {
       throw stateError('UPGRADE_RUNNING', `An upgrade runs already, to process ${this.#upgrade.pid}`);
     }
     try {
-      await this.ready;
-      this.#upgrade = Upgrade.begin(this.#loop, this.#listeners.all, this.#plan, this.#options.command);
-      const { pid } = this.#upgrade;
+      const upgrade = Upgrade.begin(this.#loop, this.#listeners.all, this.#plan, this.#options.command);
+      this.#upgrade = upgrade;
+      const { pid } = upgrade;
       this.emit('upgrade-started', { pid });
-      await this.#upgrade.ready;
+      await upgrade.ready;
       this.#checkRunning();
       this.#notifier.mainPid(pid);
       this.#isOurs = false;
-      this.#upgrade.handOver();
+      this.#upgrade = undefined;
+      upgrade.handOver();
       this.emit('upgrade-done', { pid });
     } catch (error) {
-      this.#upgrade?.cancel();
-      this.#upgrade = undefined;
+      await this.#cancelUpgrade();
       this.emit('upgrade-failed', { message: (error as Error).message });
       throw error;
     }
     await this.#stop('graceful', 'upgrade');
+  }
+
+  /** The successor is gone afterwards, so that it never is one monitor too many. */
+  async #cancelUpgrade(): Promise<void> {
+    await this.#upgrade?.cancel();
+    this.#upgrade = undefined;
+    this.#finishIfEmpty();
   }
 
   stop(options: { quick?: boolean } = {}): Promise<number> {
@@ -624,7 +637,7 @@ class Server extends EventEmitter<PreforkEvents> implements PreforkServer {
     this.#state = 'stopping';
     this.emit('stopping', { how, cause });
     if (this.#isOurs) this.#notifier.stopping();
-    this.#upgrade?.cancel();
+    void this.#cancelUpgrade();
     this.#readiness.reject(new Error('The server was stopped before it was ready'));
     this.#renewal?.abort('The server stops');
     for (const { reject } of this.#waiters) reject(new Error('The server stops'));
@@ -655,7 +668,8 @@ class Server extends EventEmitter<PreforkEvents> implements PreforkServer {
   }
 
   #finishIfEmpty(): void {
-    if (this.#state !== 'stopping' || !this.#crew.empty || !this.#molds.empty) return;
+    if (this.#state !== 'stopping' || this.#upgrade !== undefined) return;
+    if (!this.#crew.empty || !this.#molds.empty) return;
     this.#state = 'stopped';
     this.#wake?.[Symbol.dispose]();
     for (const timer of this.#timers) timer[Symbol.dispose]();

@@ -35,7 +35,6 @@ export class Upgrade {
   readonly #child: SpawnedProcess;
   readonly #channel: Channel<unknown, ToSuccessor>;
   readonly #timeout: Disposable;
-  #over = false;
 
   /** Throws what keeps a successor from being started. */
   static begin(
@@ -111,16 +110,15 @@ export class Upgrade {
     this.#child.unref();
   }
 
-  /** Ends the successor, unless the service is its already. */
-  cancel(): void {
-    if (this.#over) return;
-    this.#finish(() => void this.#child.stop({ graceMs: CANCEL_GRACE }).catch(() => {}));
+  /** Fulfilled when the successor has ended, whatever it was about. */
+  async cancel(): Promise<void> {
+    const ended = this.#child.stop({ graceMs: CANCEL_GRACE });
+    this.#finish();
+    await ended.catch(() => {});
   }
 
-  #finish(before: () => void = () => {}): void {
-    this.#over = true;
+  #finish(): void {
     this.#timeout[Symbol.dispose]();
-    before();
     this.#channel.close();
   }
 }

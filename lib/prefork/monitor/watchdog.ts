@@ -13,8 +13,6 @@ import type { Worker } from './worker.ts';
 
 /** What a request that has been told gets to end by itself before its worker is killed. ms */
 const REQUEST_GRACE = 2000;
-/** Without a beat for so long, a worker is not on its way to telling anything. ms */
-const SILENT = 500;
 /** Readings in a row above the limit. */
 const HEAVY = 2;
 /** ms */
@@ -68,22 +66,25 @@ export class Watchdog {
     const plan = this.#plan;
     const overdue = CLOCKS.find((clock) => clock.isOverdue(worker, plan, now));
     if (overdue !== undefined) worker.kill(overdue.reason);
-    else if (isBlocked(worker, plan, now, 0.5)) this.#tell(worker, 'blocked-loop', now - beat(worker));
-    else if (isSilentAboutRequest(worker, plan, now)) ask(worker);
+    else for (const alarm of ALARMS) this.#watch(alarm, worker, now);
   }
 
-  #tell(worker: Worker, reason: 'blocked-loop', age: number): void {
-    // Answered a moment later, by a thread that does not hang.
-    ask(worker);
-    const stack = worker.entry.read('stack');
-    if (worker.told.has(reason) || (stack === '' && age < 0.75 * this.#plan.blockedTimeout)) return;
-    worker.told.add(reason);
-    const request = worker.entry.get('inFlight') > 0 ? worker.entry.read('request') : '';
+  /** Asks a worker in trouble for its stack, and tells of it when that has come, or does not come in time. */
+  #watch({ reason, trouble }: Alarm, worker: Worker, now: number): void {
+    const found = trouble(worker, this.#plan);
+    if (found === undefined || now < found.tell || worker.told.get(reason) === found.began) return;
+    const { entry } = worker;
+    if (entry.get('stackRequest') === StackRequest.NONE) entry.set('stackRequest', StackRequest.ASKED);
+    const isAnswered = entry.get('stackRequest') === StackRequest.ANSWERED;
+    if (!isAnswered && now < found.tell + found.patience) return;
+    worker.told.set(reason, found.began);
+    const stack = isAnswered ? entry.read('stack') : '';
+    const request = entry.get('inFlight') > 0 ? entry.read('request') : '';
     this.#handlers.onSlow({
       worker: worker.member.place,
       pid: worker.pid,
       reason,
-      age: Math.round(age),
+      age: Math.round(now - found.began),
       ...(request === '' ? {} : { request }),
       ...(stack === '' ? {} : { stack }),
     });
@@ -97,6 +98,33 @@ export class Watchdog {
     if (heavy === HEAVY) this.#handlers.onHeavy(worker, uss);
   }
 }
+
+/** What is told before anything is killed. */
+interface Alarm {
+  readonly reason: 'blocked-loop' | 'request';
+  /** When it began, from when on it is worth telling, and how long a stack is waited for. Undefined: all is well. */
+  trouble(worker: Worker, plan: Plan): { began: number; tell: number; patience: number } | undefined;
+}
+
+const ALARMS: readonly Alarm[] = [
+  {
+    reason: 'blocked-loop',
+    trouble: (worker, { blockedTimeout }) => {
+      if (blockedTimeout === 0 || worker.readyAt === undefined) return undefined;
+      const began = beat(worker);
+      return { began, tell: began + blockedTimeout / 2, patience: blockedTimeout / 4 };
+    },
+  },
+  {
+    // A worker that still turns says it itself, at once.
+    reason: 'request',
+    trouble: ({ entry }, { requestTimeout }) => {
+      const began = entry.get('oldest');
+      if (requestTimeout === 0 || began === 0) return undefined;
+      return { began, tell: began + requestTimeout + REQUEST_GRACE / 4, patience: REQUEST_GRACE / 2 };
+    },
+  },
+];
 
 const CLOCKS: readonly {
   reason: KillReason;
@@ -114,7 +142,12 @@ const CLOCKS: readonly {
     isOverdue: ({ leavingAt }, plan, now) =>
       leavingAt !== undefined && now - leavingAt > plan.gracefulTimeout,
   },
-  { reason: 'blocked-loop', isOverdue: (worker, plan, now) => isBlocked(worker, plan, now, 1) },
+  {
+    // One that has not been ready has not promised to come round.
+    reason: 'blocked-loop',
+    isOverdue: (worker, { blockedTimeout }, now) =>
+      blockedTimeout > 0 && worker.readyAt !== undefined && now - beat(worker) > blockedTimeout,
+  },
   {
     reason: 'request-deadline',
     isOverdue: ({ entry }, plan, now) =>
@@ -123,27 +156,6 @@ const CLOCKS: readonly {
       now - entry.get('oldest') > plan.requestTimeout + REQUEST_GRACE,
   },
 ];
-
-function ask({ entry }: Worker): void {
-  if (entry.get('stackRequest') === StackRequest.NONE) entry.set('stackRequest', StackRequest.ASKED);
-}
-
-/** A request that is too late, and a worker that does not come round to tell it: it hangs in that very request. */
-function isSilentAboutRequest(worker: Worker, { requestTimeout }: Plan, now: number): boolean {
-  const oldest = worker.entry.get('oldest');
-  return (
-    requestTimeout > 0 &&
-    worker.readyAt !== undefined &&
-    oldest > 0 &&
-    now - oldest > requestTimeout &&
-    now - beat(worker) > SILENT
-  );
-}
-
-/** A worker that has not been ready has not promised to come round. */
-function isBlocked(worker: Worker, { blockedTimeout }: Plan, now: number, share: number): boolean {
-  return blockedTimeout > 0 && worker.readyAt !== undefined && now - beat(worker) > share * blockedTimeout;
-}
 
 /** A heart that has not beaten yet counts from its first readiness. */
 function beat({ entry, readyAt }: Worker): number {

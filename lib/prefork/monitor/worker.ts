@@ -41,8 +41,8 @@ export class Worker {
   leavingAt: number | undefined;
   killed: KillReason | undefined;
   failure: Failure | undefined;
-  /** The clocks have told this already. */
-  readonly told = new Set<'blocked-loop' | 'request'>();
+  /** When the trouble began that was last told of it. */
+  readonly told = new Map<'blocked-loop' | 'request', number>();
   readonly #channel: Channel<unknown, ToWorker>;
   readonly #loop: Loop;
   readonly #handlers: WorkerHandlers;
