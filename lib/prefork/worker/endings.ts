@@ -6,6 +6,7 @@ import { writeSync } from 'node:fs';
 import { inspect } from 'node:util';
 import { EXIT } from '../exit-codes.ts';
 import type { Failure } from '../messages.ts';
+import { SurroundingsError } from './surroundings.ts';
 
 type Faults = Partial<NodeJS.ErrnoException>;
 
@@ -28,6 +29,7 @@ export function codeOfUncaught(error: unknown): number {
 
 /** Of an error that kept the application from starting. */
 export function codeOfBoot(error: unknown): number {
+  if (error instanceof SurroundingsError) return error.exitCode;
   const { code, syscall } = faults(error);
   const binding = syscall === 'listen' || syscall === 'bind';
   if (binding && code === 'EADDRINUSE') return EXIT.addressInUse;

@@ -14,7 +14,7 @@ import type { FromMold, FromWorker, Place, ToMold, ToWorker } from '../messages.
 import type { Plan } from '../plan.ts';
 import type { Scoreboard } from '../scoreboard.ts';
 import type { Application } from './application.ts';
-import { codeOfFork, endWhenUncaught, failure } from './endings.ts';
+import { codeOfBoot, codeOfFork, endWhenUncaught, failure } from './endings.ts';
 import { BOARD } from './inheritance.ts';
 import { Worker } from './worker.ts';
 
@@ -80,7 +80,7 @@ export class Mold {
   }
 
   #tellFailure(error: unknown): number {
-    const code = (error as { exitCode?: number } | null)?.exitCode ?? EXIT.boot;
+    const code = codeOfBoot(error);
     this.#options.channel.send({ type: 'failed', error: failure(error, code) });
     return code;
   }
