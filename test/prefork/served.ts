@@ -9,7 +9,7 @@ import { Agent, type IncomingMessage, request } from 'node:http';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { pathToFileURL } from 'node:url';
+import { fileURLToPath, pathToFileURL } from 'node:url';
 import { afterEach } from 'vitest';
 import type { PreforkEvents, PreforkStatus } from '../../dist/prefork/contract.js';
 import type { ServerOptions } from '../../dist/prefork/monitor/server.js';
@@ -183,15 +183,31 @@ export interface ServeOptions {
   env?: Record<string, string>;
   /** A shell line's beginning: `ulimit -n 20; exec`. */
   before?: string;
+  /** Descriptors that it finds from 3 on. */
+  descriptors?: number[];
+  /** Arguments of `forkbeard serve`, instead of a plan. */
+  command?: string[];
+  uid?: number;
 }
 
-export function serve(app: string, { plan = {}, options = {}, env = {}, before }: ServeOptions = {}): Served {
+export function serve(app: string, asked: ServeOptions = {}): Served {
+  const { plan = {}, options = {}, env = {}, before, descriptors = [], command: flags, uid } = asked;
   const argument = JSON.stringify({ plan: { ...plain, application: app, ...plan }, options });
-  const command = [process.execPath, fixture('monitor.mjs'), argument];
-  const [program, ...args] =
-    before === undefined ? command : ['sh', '-c', `${before} "$@"`, 'sh', ...command];
+  const program =
+    flags === undefined
+      ? [fixture('monitor.mjs'), argument]
+      : [fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url)), 'serve', app, ...flags];
+  const words = [
+    ...(before === undefined ? [] : ['sh', '-c', `${before} "$@"`, 'sh']),
+    process.execPath,
+    ...program,
+  ];
   return new Served(
-    spawn(program as string, args, { env: { ...process.env, ...env }, stdio: ['pipe', 'pipe', 'pipe'] }),
+    spawn(words[0] as string, words.slice(1), {
+      env: { ...process.env, ...env },
+      stdio: ['pipe', 'pipe', 'pipe', ...descriptors],
+      ...(uid === undefined ? {} : { uid, gid: uid }),
+    }),
   );
 }
 

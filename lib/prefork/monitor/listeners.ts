@@ -53,9 +53,14 @@ export class Listeners {
 
   /** Rejected with the system's error when an address cannot be had; nothing is left open then. */
   async open(loop: Loop): Promise<void> {
+    const { targets, inherited } = this.#options;
+    const names = namesOf(targets);
     const bound: Bound[] = [];
+    for (const { target, fd } of inherited) if (!names.includes(target)) close(fd);
     try {
-      for (const target of this.#options.targets) bound.push(await openOne(loop, target, this.#options));
+      for (const [index, target] of targets.entries()) {
+        bound.push(await openOne(loop, names[index] as string, target, this.#options));
+      }
     } catch (error) {
       for (const { fds } of bound) for (const fd of fds) close(fd);
       throw error;
@@ -122,8 +127,21 @@ export function nameOf(target: ListenTarget): string {
   return describe(target.kind === 'unix' ? { path: target.path } : { host: target.host, port: target.port });
 }
 
-async function openOne(loop: Loop, target: ListenTarget, options: ListenerOptions): Promise<Bound> {
-  const name = nameOf(target);
+/** A target may be named twice (port 0 is another one every time); its sockets are not each other's. */
+function namesOf(targets: readonly ListenTarget[]): string[] {
+  const names = targets.map(nameOf);
+  return names.map((name, index) => {
+    const before = names.slice(0, index).filter((other) => other === name).length;
+    return before === 0 ? name : `${name} (${before + 1})`;
+  });
+}
+
+async function openOne(
+  loop: Loop,
+  name: string,
+  target: ListenTarget,
+  options: ListenerOptions,
+): Promise<Bound> {
   const inherited = options.inherited.filter((other) => other.target === name).map(({ fd }) => fd);
   for (const fd of inherited) setCloseOnExec(fd, true);
   if (inherited.length > 0) return describeBound(name, inherited);

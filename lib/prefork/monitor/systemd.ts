@@ -4,16 +4,13 @@
  */
 import { close, sendTo, socket } from '../../sys/index.ts';
 import { monotonic } from '../scoreboard.ts';
-import { announcedDescriptors } from './upgrade.ts';
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
 const FIRST_LISTENER = 3;
 
-/** The descriptors that systemd hands to this very process, or that it handed to the monitor before us. */
+/** The descriptors that systemd hands to this very process. */
 export function activatedListeners(env: Environment = process.env, pid: number = process.pid): number[] {
-  const announced = announcedDescriptors(env);
-  if (announced.length > 0) return announced;
   if (Number(env['LISTEN_PID']) !== pid) return [];
   const count = Number(env['LISTEN_FDS']);
   return Number.isInteger(count) && count > 0

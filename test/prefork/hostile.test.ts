@@ -1,0 +1,174 @@
+import { readdirSync } from 'node:fs';
+import { connect } from 'node:net';
+import { describe, expect, test } from 'vitest';
+import { application, fixture, HELLO, lives, load, poolIsBack, type Served, serve } from './served.ts';
+import { methods } from './tiny-monitor.ts';
+
+const descriptors = (pid: number) => readdirSync(`/proc/${pid}/fd`).length;
+
+/** Everybody whom a monitor has started and that is still there. */
+function family(server: Served): number[] {
+  const pids = server.told.flatMap(({ event, pid }) =>
+    ['worker-started', 'mold-ready', 'worker-ready'].includes(event) ? [pid as number] : [],
+  );
+  return [...new Set(pids)].filter((pid) => pid > 1 && lives(pid));
+}
+
+function refuses(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect(port, '127.0.0.1');
+    socket.on('connect', () => {
+      socket.destroy();
+      resolve(false);
+    });
+    socket.on('error', () => resolve(true));
+  });
+}
+
+async function eventually(holds: () => boolean | Promise<boolean>): Promise<void> {
+  while (!(await holds())) await new Promise((resolve) => setImmediate(resolve));
+}
+
+describe('a worker out of its mind', () => {
+  test.each(['garbage', 'truncated', 'unknown', 'prototype', 'nothing', 'list', 'pid', 'types'])(
+    'that says %s is not listened to any more, and replaced',
+    async (broken) => {
+      const options = { entry: fixture('broken-worker.mjs') };
+      const plan = { workers: 1, spawnMethod: 'spawn' as const };
+      const server = serve('', { plan, options, env: { BROKEN: broken } });
+      const first = await server.hears('worker-ready');
+      const record = await server.hears('worker-exit');
+      expect(record).toMatchObject({ pid: first.pid, cause: 'lost-monitor', exitCode: 47 });
+      await server.hears('worker-ready', ({ pid }) => pid !== first.pid);
+      expect(server.told.filter(({ event }) => event === 'uncaught')).toEqual([]);
+    },
+  );
+
+  test('that sends descriptors leaves none of them behind', async () => {
+    const options = { entry: fixture('broken-worker.mjs') };
+    const server = serve('', {
+      plan: { workers: 1, spawnMethod: 'spawn' },
+      options,
+      env: { BROKEN: 'descriptors' },
+    });
+    await server.hears('worker-ready');
+    const before = descriptors(server.pid);
+    await server.until(() => server.all('worker-resumed').length === 200, 'all of them');
+    expect(descriptors(server.pid)).toBeLessThanOrEqual(before);
+  });
+
+  test('that never stops talking keeps the monitor from nothing', async () => {
+    const options = { entry: fixture('broken-worker.mjs') };
+    const server = serve('', {
+      plan: { workers: 1, spawnMethod: 'spawn' },
+      options,
+      env: { BROKEN: 'flood' },
+    });
+    await server.hears('worker-ready');
+    expect((await server.status()).ready).toBe(1);
+    server.kill('SIGTERM');
+    expect(await server.exited).toEqual([0, null]);
+  });
+
+  test('that closes its channel and stays is killed', async () => {
+    const options = { entry: fixture('broken-worker.mjs') };
+    const server = serve('', {
+      plan: { workers: 1, spawnMethod: 'spawn' },
+      options,
+      env: { BROKEN: 'silence' },
+    });
+    const { pid } = await server.hears('worker-ready');
+    expect(await server.hears('worker-exit')).toMatchObject({ pid, cause: 'system', signal: 'SIGKILL' });
+  }, 30_000);
+});
+
+describe('a mold', () => {
+  test('that is killed comes back, and nobody who serves notices', async () => {
+    const server = serve(application(HELLO).url, { plan: { workers: 2, spawnMethod: 'fork' } });
+    await server.hears('ready');
+    const pids = (await server.status()).workers.map(({ pid }) => pid);
+    const [mold] = server.all('mold-ready');
+    process.kill(mold?.pid as number, 'SIGKILL');
+    const next = await server.hears('mold-ready', ({ pid }) => pid !== mold?.pid);
+    expect(next.generation).toBe(1);
+    expect((await server.status()).workers.map(({ pid }) => pid)).toEqual(pids);
+    await server.ask('kill', 1);
+    await poolIsBack(server, 2);
+  });
+
+  test('that is killed while workers are wanted of it does not lose a place', async () => {
+    const server = serve(application(HELLO).url, { plan: { workers: 2, spawnMethod: 'fork' } });
+    await server.hears('ready');
+    for (let round = 0; round < 5; round++) {
+      const mold = server.all('mold-ready').at(-1);
+      void server.ask('scale', 8);
+      process.kill(mold?.pid as number, 'SIGKILL');
+      await poolIsBack(server, 8);
+      await server.ask('scale', 2);
+      await server.hears('mold-ready', ({ pid }) => pid !== mold?.pid && lives(pid));
+    }
+    await eventually(() => family(server).length === 3);
+  });
+
+  test('that was stopped in its tracks is replaced when a worker is wanted of it', async () => {
+    const server = serve(application(HELLO).url, { plan: { workers: 1, spawnMethod: 'fork' } });
+    await server.hears('ready');
+    const [mold] = server.all('mold-ready');
+    process.kill(mold?.pid as number, 'SIGSTOP');
+    await server.ask('kill', 1);
+    await server.until(() => server.all('mold-exit').length > 0, 'the end of the mold', 30_000);
+    await poolIsBack(server, 1);
+  }, 60_000);
+});
+
+describe.each(methods)('a monitor, with %s', (method) => {
+  test('that is killed leaves nobody behind, and nothing holds the port', async () => {
+    const server = serve(application(HELLO).url, { plan: { workers: 2, spawnMethod: method } });
+    await server.hears('ready');
+    const port = await server.port();
+    expect(family(server)).toHaveLength(method === 'fork' ? 3 : 2);
+    server.kill('SIGKILL');
+    await server.exited;
+    await eventually(() => family(server).length === 0);
+    expect(await refuses(port)).toBe(true);
+  });
+
+  test('that runs out of descriptors serves on with the workers it has', async () => {
+    const server = serve(application(HELLO).url, {
+      plan: { workers: 1, spawnMethod: method },
+      before: 'ulimit -n 64; exec',
+    });
+    await server.hears('ready');
+    const before = descriptors(server.pid);
+    server.ask('scale', 32).catch(() => {});
+    await server.hears('warning', ({ message }) => /EMFILE|descriptors/.test(message));
+    expect((await server.hello()).generation).toBe(1);
+    await server.ask('scale', 1);
+    await poolIsBack(server, 1);
+    await eventually(() => descriptors(server.pid) <= before);
+    server.kill('SIGTERM');
+    expect(await server.exited).toEqual([0, null]);
+  });
+
+  test('survives workers and molds that are killed at random under load, and is back to size each time', async () => {
+    const server = serve(application(HELLO).url, { plan: { workers: 4, spawnMethod: method } });
+    await server.hears('ready');
+    const result = load(await server.port(), 4, 8);
+    let over = false;
+    void result.then(() => {
+      over = true;
+    });
+    while (!over) {
+      const victims = family(server);
+      const victim = victims[Math.floor(Math.random() * victims.length)];
+      if (victim !== undefined) process.kill(victim, 'SIGKILL');
+      await poolIsBack(server, 4);
+    }
+    expect((await result).requests).toBeGreaterThan(0);
+    expect(server.told.filter(({ event }) => event === 'uncaught')).toEqual([]);
+    await server.hears('ready');
+    server.kill('SIGTERM');
+    expect(await server.exited).toEqual([0, null]);
+    expect(family(server)).toEqual([]);
+  });
+});
