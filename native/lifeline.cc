@@ -24,7 +24,7 @@ namespace forkbeard {
 namespace {
 
 // How often the thread looks for a request, ms.
-constexpr int kTick = 250;
+constexpr int kTick = 100;
 constexpr size_t kStackSize = 256 << 10;
 #if defined(POLLRDHUP)
 constexpr short kEnd = POLLRDHUP;

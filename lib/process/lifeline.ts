@@ -51,7 +51,7 @@ export interface LifelineOptions {
 export interface LifelineMemory {
   fd: number;
   bytes: number;
-  /** A Float64 of `StackRequest`, looked at four times a second. */
+  /** A Float64 of `StackRequest`, looked at ten times a second. */
   request?: number;
   /** Where the JavaScript stack goes: 4 bytes of length, then UTF-8, cut where `size` ends. */
   stack?: { at: number; size: number };
@@ -87,7 +87,7 @@ export class Lifeline implements Disposable {
     this.unsupported = unsupported;
   }
 
-  /** When this returns there is no thread any more, and the heap is not watched. To be called before a fork of one's own. */
+  /** When this returns there is no thread any more, and the heap is not watched. */
   stop(): void {
     // The parent's, in a forked child: it has ended with the fork.
     if (this.#running && this.#pid === process.pid) native().stop();

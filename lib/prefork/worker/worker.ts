@@ -122,18 +122,23 @@ export class Worker {
   #tieLifeline(): void {
     const { channel, board, place } = this.#options;
     this.#lifeline?.stop();
-    this.#lifeline = startLifeline({
-      fd: channel.fd,
-      grace: WITHOUT_MONITOR + AFTER_LIMIT,
-      code: EXIT.lostMonitor,
-      memory: {
-        fd: BOARD,
-        bytes: board.memory.byteLength,
-        request: fieldOffset(place.entry, 'stackRequest'),
-        stack: textOffset(place.entry, 'stack'),
-        nearHeapLimit: fieldOffset(place.entry, 'nearHeapLimit'),
-      },
-    });
+    this.#lifeline = undefined;
+    try {
+      this.#lifeline = startLifeline({
+        fd: channel.fd,
+        grace: WITHOUT_MONITOR + AFTER_LIMIT,
+        code: EXIT.lostMonitor,
+        memory: {
+          fd: BOARD,
+          bytes: board.memory.byteLength,
+          request: fieldOffset(place.entry, 'stackRequest'),
+          stack: textOffset(place.entry, 'stack'),
+          nearHeapLimit: fieldOffset(place.entry, 'nearHeapLimit'),
+        },
+      });
+    } catch {
+      // Without a descriptor for it, or a thread, it still sees in its event loop that the monitor is gone.
+    }
   }
 
   // ------------------------------------------------------------------------------------------ boot
