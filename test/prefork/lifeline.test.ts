@@ -1,4 +1,5 @@
 /** What becomes of workers whose JavaScript does not come back: they tell where, and none outlives its monitor. */
+import { readFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { setTimeout as later } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
@@ -17,6 +18,8 @@ export default (request, response) => {
     case '/grow': return growing();
     case '/sleep': return execFileSync('sleep', ['4']);
     case '/wait': return;
+    case '/orphan':
+      return response.end(execFileSync('sh', ['-c', 'sleep 0.3 >&- 2>&- & echo $!'], { encoding: 'utf8' }));
   }
   response.end(String(process.pid));
 };
@@ -31,6 +34,20 @@ const isFree = (port: number) =>
     probe.listen(port, '127.0.0.1', () => probe.close(() => resolve(true)));
   });
 const forgotten = (request: Promise<unknown>) => request.catch(() => {});
+
+const children = (pid: number) =>
+  readFileSync(`/proc/${pid}/task/${pid}/children`, 'latin1').trim().split(' ').map(Number);
+
+test('orphans of the application are reaped by the monitor, and nobody takes them for workers', async () => {
+  const server = serve(application(HANGS).url, { plan: { workers: 2, spawnMethod: 'fork' } });
+  await server.hears('ready');
+  const before = (await server.status()).workers.map(({ pid }) => pid);
+  const orphan = Number((await server.get('/orphan')).body);
+  while (!children(server.pid).includes(orphan)) await later(5);
+  while (children(server.pid).includes(orphan)) await later(20);
+  expect((await server.status()).workers.map(({ pid }) => pid)).toEqual(before);
+  expect(server.all('worker-exit')).toEqual([]);
+});
 
 describe.each(methods)('a worker made by %s', (method) => {
   const plan = { workers: 2, spawnMethod: method };

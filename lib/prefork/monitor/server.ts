@@ -163,6 +163,8 @@ class Server extends EventEmitter<PreforkEvents> implements PreforkServer {
 
   async begin(): Promise<void> {
     if (this.#options.signals) this.#timers.add(obeySignals(this.#loop, this));
+    // As a subreaper, and as PID 1 of a container, we are the parent of what the application's programs leave behind.
+    this.#timers.add(reapOrphans(this.#loop));
     process.title = `forkbeard: monitor [${this.#plan.title}]`;
     try {
       await this.#listeners.open(this.#loop);
