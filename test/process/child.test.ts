@@ -1,16 +1,6 @@
-import { execFile } from 'node:child_process';
-import { promisify } from 'node:util';
-import { Loop } from 'forkbeard';
-import { afterEach, describe, expect, test } from 'vitest';
-import { fixture, PATIENCE, processState, signalSet, ways } from './support.ts';
-
-const run = promisify(execFile);
-const node = (script: string, args: string[], env: Record<string, string> = {}) =>
-  run(process.execPath, [fixture(script), ...args], {
-    env: { ...process.env, ...env },
-    timeout: 2 * PATIENCE,
-    killSignal: 'SIGKILL',
-  });
+import { execFileSync } from 'node:child_process';
+import { describe, expect, test } from 'vitest';
+import { fixture, loopsOfTest, PATIENCE, processState, seenBy, signalSet, ways, without } from './support.ts';
 
 // With pidfds that name groups, with pidfds of older kernels (the leader of a group is kept until the group is empty),
 // and with SIGCHLD alone.
@@ -24,9 +14,7 @@ describe.each(ways.flatMap((way) => kernels.map((kernel) => ({ ...way, ...kernel
   'a child, $backend, $mode, $kernel',
   ({ backend, mode, missing }) => {
     test('keeps what it promises about its end, its signals and its group', async () => {
-      const env: Record<string, string> = missing === '' ? {} : { FORKBEARD_PRETEND_MISSING: missing };
-      const { stdout } = await node('children.mjs', [mode, backend], env);
-      expect(JSON.parse(stdout)).toEqual({
+      expect(await seenBy('children.mjs', [mode, backend], without(missing))).toEqual({
         end: {
           exit: { exitCode: 3, signal: null, coreDumped: false, status: 768, stolen: false },
           same: true,
@@ -75,19 +63,13 @@ describe.each(ways.flatMap((way) => kernels.map((kernel) => ({ ...way, ...kernel
 );
 
 describe('a child', () => {
-  const loops: Loop[] = [];
-  const make = () => {
-    const loop = new Loop();
-    loops.push(loop);
-    return loop;
-  };
-  afterEach(() => {
-    for (const loop of loops.splice(0)) loop.close();
-  });
+  const make = loopsOfTest();
 
   test("that is ref'ed keeps the process alive, one that is not does not", async () => {
-    expect((await node('child-ref.mjs', ['ref'])).stdout).toBe('child ended, then ended\n');
-    expect((await node('child-ref.mjs', ['unref'])).stdout).toBe('ended\n');
+    const printed = (how: string) =>
+      execFileSync(process.execPath, [fixture('child-ref.mjs'), how], { encoding: 'utf8' });
+    expect(printed('ref')).toBe('child ended, then ended\n');
+    expect(printed('unref')).toBe('ended\n');
   });
 
   test('ends a blocking run by the promise of its end', async () => {

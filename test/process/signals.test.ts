@@ -5,22 +5,25 @@ import { constants } from 'node:os';
 import { promisify } from 'node:util';
 import { Worker } from 'node:worker_threads';
 import { Loop, type SignalInfo, type Watcher } from 'forkbeard';
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import { compile, Events, fixture, PATIENCE, rounds, signalSet, slow, spinUntil, ways } from './support.ts';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import {
+  compile,
+  Events,
+  fixture,
+  loopsOfTest,
+  PATIENCE,
+  rounds,
+  signalSet,
+  slow,
+  spinUntil,
+  ways,
+} from './support.ts';
 
 const { SIGUSR1, SIGUSR2, SIGWINCH, SIGPIPE, SIGTERM, SIGCHLD } = constants.signals;
 const RTMIN = process.platform === 'linux' ? 34 : undefined;
 const run = promisify(execFile);
 
-const open: Loop[] = [];
-function makeLoop(options?: ConstructorParameters<typeof Loop>[0]): Loop {
-  const loop = new Loop(options);
-  open.push(loop);
-  return loop;
-}
-afterEach(() => {
-  for (const loop of open.splice(0)) loop.close();
-});
+const makeLoop = loopsOfTest();
 
 const raise = (signal: string | number = 'SIGUSR2') => process.kill(process.pid, signal);
 

@@ -4,7 +4,8 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { Loop } from 'forkbeard';
+import { Loop, type LoopOptions } from 'forkbeard';
+import { afterEach } from 'vitest';
 
 export const slow = Number(process.env['FORKBEARD_TEST_SLOW'] ?? 1);
 /** Generous: only a failure takes this long. */
@@ -12,6 +13,19 @@ export const PATIENCE = 10_000 * slow;
 
 const asked = (process.env['FORKBEARD_TEST_BACKENDS'] ?? '').split(',').filter((name) => name !== '');
 export const backends = asked.length > 0 ? (asked as typeof Loop.backends) : Loop.backends;
+
+/** Makes loops that are closed when the test is over. */
+export function loopsOfTest(): (options?: LoopOptions) => Loop {
+  const loops: Loop[] = [];
+  afterEach(() => {
+    for (const loop of loops.splice(0)) loop.close();
+  });
+  return (options) => {
+    const loop = new Loop(options);
+    loops.push(loop);
+    return loop;
+  };
+}
 
 export type Mode = 'blocking' | 'integrated';
 
@@ -111,6 +125,9 @@ export function compile(name: string): { program: string; remove: () => void } {
 
 /** The Node that fixtures run in: FORKBEARD_TEST_NODE names another, with a native build for it. */
 export const node = process.env['FORKBEARD_TEST_NODE'] ?? process.execPath;
+
+/** For a fixture that shall do without what its kernel has. */
+export const without = (missing: string): Around => ({ env: { FORKBEARD_PRETEND_MISSING: missing } });
 
 export interface Around {
   env?: Record<string, string>;
