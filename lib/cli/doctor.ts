@@ -15,6 +15,8 @@ import type { AppReport } from './doctor-app.ts';
 import { type Finding, type Level, print, type Section } from './report.ts';
 
 const APP_LIMIT_MS = 60_000;
+/** Node's exit code for a main module that waits for nothing. */
+const UNSETTLED = 13;
 
 export async function doctor({ app, json = false }: { app?: string; json?: boolean }): Promise<number> {
   const loop = Loop.current();
@@ -27,16 +29,23 @@ export async function doctor({ app, json = false }: { app?: string; json?: boole
   if (app !== undefined)
     sections.push({ title: `Application ${app}`, findings: await application(loop, app) });
   const healthy = sections.every(({ findings }) => findings.every(({ level }) => level !== 'fail'));
-  if (json) {
-    process.stdout.write(
-      `${JSON.stringify({ healthy, method: healthy ? 'fork' : 'spawn', sections }, null, 2)}\n`,
-    );
-  } else {
-    process.stdout.write(
-      `${print(sections, healthy, process.stdout.isTTY && process.env['NO_COLOR'] === undefined)}\n`,
-    );
-  }
+  const report = json
+    ? JSON.stringify({ healthy, method: healthy ? 'fork' : 'spawn', sections }, null, 2)
+    : print(sections, healthy, process.stdout.isTTY && process.env['NO_COLOR'] === undefined);
+  await say(`${report}\n`);
   return healthy ? 0 : 1;
+}
+
+function say(text: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    // Told to whoever writes, below.
+    process.stdout.on('error', () => {});
+    process.stdout.write(text, (error) => {
+      // Whoever reads may have seen enough, as `head` has.
+      if (error != null && (error as NodeJS.ErrnoException).code !== 'EPIPE') reject(error);
+      else resolve();
+    });
+  });
 }
 
 // ------------------------------------------------------------------------------------ the machine
@@ -237,10 +246,14 @@ async function application(loop: Loop, app: string): Promise<Finding[]> {
     return [{ level: 'fail', subject: 'load', text: `not loaded within ${APP_LIMIT_MS / 1000} s` }];
   if (texts.report === '') {
     const { exitCode, signal } = await child.exited;
-    const how = signal === null ? `exit code ${exitCode}` : `signal ${signal}`;
-    return [
-      { level: 'fail', subject: 'load', text: `it ended its process (${how})\n${texts.stderr.trim()}` },
-    ];
+    const how =
+      signal !== null
+        ? `signal ${signal}`
+        : exitCode === UNSETTLED
+          ? `exit code ${UNSETTLED}: what it awaits at its top level never comes`
+          : `exit code ${exitCode}`;
+    const text = `it ended its process (${how})\n${texts.stderr}`.trim();
+    return [{ level: 'fail', subject: 'load', text }];
   }
   return judge(JSON.parse(texts.report) as AppReport);
 }

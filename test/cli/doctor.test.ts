@@ -1,5 +1,6 @@
 /** `forkbeard doctor`, run as a person runs it: what it says, and what it exits with. */
-import { execFile } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -108,6 +109,37 @@ describe('forkbeard doctor', { timeout: 120_000 }, () => {
     const { code, findings } = await judge("console.error('last words'); process.exit(3);");
     expect(findings[0]?.text).toMatch(/exit code 3[\s\S]*last words/);
     expect(code).toBe(1);
+  });
+
+  it('shows that an application crashes, or awaits what never comes', async () => {
+    const crashed = await judge(
+      "process.kill(process.pid, 'SIGSEGV'); await new Promise(() => setTimeout(() => {}, 60_000));",
+    );
+    expect(crashed.findings[0]?.text).toBe('it ended its process (signal SIGSEGV)');
+    expect(crashed.code).toBe(1);
+    const waiting = await judge('await new Promise(() => {});');
+    expect(waiting.findings[0]?.text).toContain('never comes');
+    expect(waiting.code).toBe(1);
+  });
+
+  it('keeps its report apart from what an application prints', async () => {
+    const { code, findings } = await judge(
+      "console.log('{'); process.stdout.write('x'.repeat(1e6)); console.error('y'.repeat(1e6)); export default () => {};",
+    );
+    expect(findings[0]).toMatchObject({ subject: 'load', level: 'ok' });
+    expect(code).toBe(0);
+  });
+
+  it('is content when nobody reads its report to the end', async () => {
+    const child = spawn(process.execPath, [main, 'doctor'], { stdio: ['ignore', 'pipe', 'pipe'] });
+    child.stdout.destroy();
+    let stderr = '';
+    child.stderr.setEncoding('utf8').on('data', (text) => {
+      stderr += text;
+    });
+    const [code] = await once(child, 'close');
+    expect(stderr).toBe('');
+    expect(code).toBe(0);
   });
 
   it('exits with 2 for a command or an option that it does not know, and suggests the nearest', async () => {
