@@ -60,12 +60,14 @@ export function becomeChild({ keepSignals, title }: Becoming): void {
 /** Runs the child's program; it never returns into the parent's. */
 export function live(code: () => unknown): void {
   let result: unknown;
+  let later: boolean;
   try {
     result = code();
+    later = typeof (result as PromiseLike<unknown> | undefined)?.then === 'function';
   } catch (error) {
     endThrown(error);
   }
-  if (typeof (result as PromiseLike<unknown> | undefined)?.then !== 'function') {
+  if (!later) {
     endWith(result);
     return;
   }

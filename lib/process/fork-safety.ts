@@ -197,9 +197,11 @@ function blockingHazards(): ForkHazard[] {
 
 /** What libuv's threads work on. Node names files and names; of crypto, zlib and addons there is only the number. */
 function poolRequests(resources: string[]): string[] {
-  const named = resources.filter((name) => POOL_REQUEST.test(name));
+  const all = nativeFork().requests();
+  // Node still names the one whose callback is running, and libuv is through with it.
+  const named = resources.filter((name) => POOL_REQUEST.test(name)).slice(0, all);
   const others = resources.filter((name) => NETWORK_REQUEST.test(name)).length;
-  const nameless = Math.max(0, nativeFork().requests() - named.length - others);
+  const nameless = Math.max(0, all - named.length - others);
   return [...named, ...Array.from({ length: nameless }, () => 'a job of crypto, zlib or an addon')];
 }
 

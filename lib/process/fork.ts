@@ -31,11 +31,15 @@ import type { Exits } from './exits.ts';
 import { enforce, poolRests } from './fork-safety.ts';
 import type { Loop } from './loop.ts';
 import {
+  BUT_FOR_IMMEDIATES,
   FLAG_CLOSE_HANDLES,
   FLAG_DETACHED,
   FLAG_KEEP_SIGNALS,
   FLAG_LISTED,
+  NEVER,
+  NOT_YET,
   nativeFork,
+  QUIET,
 } from './native-fork.ts';
 import { hasImmediates } from './node-timers.ts';
 import { disownEnds } from './pipe-end.ts';
@@ -96,6 +100,8 @@ export class Forks implements Phase {
   /** The child's loop: that of its thread. */
   readonly #current: () => Loop;
   readonly #isBlocked: () => boolean;
+  /** Of forks whose moment has not come. */
+  readonly #waiting = new Set<(error: Error) => void>();
   readonly #unborn = new Set<Unborn>();
 
   constructor(loop: EventLoop, exits: Exits, current: () => Loop, isBlocked: () => boolean) {
@@ -119,6 +125,7 @@ export class Forks implements Phase {
     const scope = new AsyncResource('FORKBEARD_FORK');
     return new Promise((resolve, reject) => {
       const done = (pid: number, report: number, pidfd: number) => {
+        this.#waiting.delete(reject);
         if (pid === 0) this.#beChild(checked, scope, live);
         else if (pid < 0) reject(forkError(pid));
         else this.#bear({ pid, report, pidfd }, checked, birth);
@@ -128,10 +135,16 @@ export class Forks implements Phase {
         died: reject,
         refused: (error, child) => void child.exited.then(() => reject(error)),
       };
-      const quiet = () => (checked.safety === 'strict' && !poolRests() ? 0 : hasImmediates() ? 1 : 2);
+      const quiet = () => {
+        // Who waited was told when the loop was closed.
+        if (!this.#waiting.has(reject)) return NEVER;
+        if (checked.safety === 'strict' && !poolRests()) return NOT_YET;
+        return hasImmediates() ? BUT_FOR_IMMEDIATES : QUIET;
+      };
       const { flags, named, quiesceTimeout } = checked;
+      this.#waiting.add(reject);
       const errno = nativeFork().forkLater(flags, named, quiesceTimeout, quiet, done);
-      if (errno < 0) reject(forkError(errno));
+      if (errno < 0) done(errno, -1, -1);
     });
   }
 
@@ -236,6 +249,9 @@ export class Forks implements Phase {
   recreated(): void {}
 
   close(): void {
+    const waiting = [...this.#waiting];
+    this.#waiting.clear();
+    for (const reject of waiting) reject(stateError('LOOP_CLOSED', 'The loop is closed'));
     for (const unborn of [...this.#unborn]) {
       unborn.settle();
       this.#whenClosed.get(unborn)?.();

@@ -9,6 +9,12 @@ export const FLAG_CLOSE_HANDLES = 2;
 export const FLAG_LISTED = 4;
 export const FLAG_DETACHED = 8;
 
+/** What `quiet` says of a moment to fork in. */
+export const NEVER = -1;
+export const NOT_YET = 0;
+export const BUT_FOR_IMMEDIATES = 1;
+export const QUIET = 2;
+
 export interface NativeFork {
   useHooks(hooks: object): number;
   /**

@@ -8,6 +8,7 @@
 #include <algorithm>
 
 #include "descriptors.h"
+#include "fork/links.h"
 
 namespace forkbeard {
 
@@ -26,20 +27,6 @@ bool IsListening(int fd) {
   int on = 0;
   socklen_t size = sizeof on;
   return getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &on, &size) == 0 && on != 0;
-}
-
-// A node of libuv's lists: next and previous. One of its own is in none.
-template <class Node>
-void Unlink(Node* node) {
-  struct Links {
-    Links* next;
-    Links* previous;
-  };
-  static_assert(sizeof(Links) == sizeof(Node));
-  auto* links = reinterpret_cast<Links*>(node);
-  links->next->previous = links->previous;
-  links->previous->next = links->next;
-  links->next = links->previous = links;
 }
 
 // What uv__io_stop and a descriptor of -1 make of a handle: as if it had not been opened yet. libuv offers no call for
@@ -136,6 +123,11 @@ void ParentHandles::Cut(uv_handle_t* handle, int fd) {
   int error = end ? OpenEnded() : OpenSilence();
   if (error == 0) error = Replace(end ? ended_.get() : silence_.fd(), fd);
   if (error < 0) error_ = error;
+  // What is done, and waits for the next turn to tell so.
+  if (handle->type == UV_UDP) Unlink(&reinterpret_cast<uv_udp_t*>(handle)->io_watcher.pending_queue);
+  if (handle->type == UV_TCP || handle->type == UV_NAMED_PIPE) {
+    Unlink(&reinterpret_cast<uv_stream_t*>(handle)->io_watcher.pending_queue);
+  }
 }
 
 int ParentHandles::OpenEnded() {

@@ -45,11 +45,12 @@ void ForkMoment::Turn() {
   if (napi_open_handle_scope(env, &scope) != napi_ok) return;
   bool late = uv_hrtime() >= deadline_;
   turns_++;
-  int calm = IsCalm();
+  Calm calm = LookAround();
   ForkOutcome outcome;
-  outcome.pid = -EBUSY;
+  outcome.pid = calm == Calm::kNever ? -ECANCELED : -EBUSY;
   // Immediates and closing handles come every turn in a busy process, and can be silenced; the rest cannot.
-  if (calm == 2 || (calm == 1 && (turns_ > kQuietTurns || late))) outcome = ForkHere(forks_, request_);
+  bool enough = turns_ > kQuietTurns || late;
+  if (calm == Calm::kQuiet || (calm == Calm::kSilenceable && enough)) outcome = ForkHere(forks_, request_);
   if (outcome.pid == -EBUSY && !late) {
     napi_close_handle_scope(env, scope);
     return;
@@ -63,19 +64,20 @@ void ForkMoment::Turn() {
   if (child) forks_->hooks->settle();
 }
 
-int ForkMoment::IsCalm() {
-  if (forks_->loop->closing_handles != nullptr) return turns_ > kQuietTurns ? 1 : 0;
+ForkMoment::Calm ForkMoment::LookAround() {
   napi_value global, quiet, answer;
   int32_t calm = 0;
   napi_get_global(forks_->env, &global);
   napi_get_reference_value(forks_->env, quiet_, &quiet);
   if (napi_call_function(forks_->env, global, quiet, 0, nullptr, &answer) != napi_ok) {
     napi_value error;
-    if (napi_get_and_clear_last_exception(forks_->env, &error) == napi_ok) return 2;
-    return 0;
+    napi_get_and_clear_last_exception(forks_->env, &error);
+    return Calm::kNotYet;
   }
   napi_get_value_int32(forks_->env, answer, &calm);
-  return calm;
+  auto said = static_cast<Calm>(calm);
+  if (said == Calm::kQuiet && forks_->loop->closing_handles != nullptr) return Calm::kSilenceable;
+  return said;
 }
 
 void ForkMoment::Tell(ForkOutcome outcome) {

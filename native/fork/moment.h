@@ -26,9 +26,11 @@ class ForkMoment {
  private:
   ~ForkMoment();
 
+  // The same numbers in lib/process/native-fork.ts.
+  enum class Calm { kNever = -1, kNotYet = 0, kSilenceable = 1, kQuiet = 2 };
+
   void Turn();
-  // 0: not now. 1: but for what can be silenced. 2: completely.
-  int IsCalm();
+  Calm LookAround();
   void Tell(ForkOutcome outcome);
   void Close();
 

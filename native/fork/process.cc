@@ -14,6 +14,7 @@
 #include "descriptors.h"
 #include "fork/detached.h"
 #include "fork/handles.h"
+#include "fork/links.h"
 #include "fork/moment.h"
 #include "fork/unlisted.h"
 #include "lifeline.h"
@@ -50,6 +51,16 @@ void ResetDispositions() {
   _exit(127);
 }
 
+// What was under way when the process forked is the parent's to end: requests in libuv's pool, done or not, those of
+// handles that are cut off, and handles that were about to tell that they are closed.
+void ForgetWork(uv_loop_t* loop) {
+  loop->active_reqs.count = 0;
+  loop->closing_handles = nullptr;
+  // A thread that is not here may have held it.
+  uv_mutex_init(&loop->wq_mutex);
+  EmptyList(&loop->wq);
+}
+
 // What must be right before the first JavaScript. All signals are blocked.
 int BecomeChild(Forks* forks, const ForkRequest& request, const Fd& report) {
   if (int error = forks->hooks->child(); error < 0) return error;
@@ -63,8 +74,7 @@ int BecomeChild(Forks* forks, const ForkRequest& request, const Fd& report) {
   LoopsForked(forks->env);
   SignalsForked();
   if (!request.Has(kKeepSignals)) ResetDispositions();
-  // Requests in libuv's pool went with its threads, and those of cut off handles will never end.
-  forks->loop->active_reqs.count = 0;
+  ForgetWork(forks->loop);
   StopWaiting(forks);
   if (request.Has(kListed)) {
     std::vector<int> keep(handles.numbers().begin(), handles.numbers().end());

@@ -21,6 +21,7 @@ describe('the end of a forked child', () => {
       nothing: 0,
       natural: 9,
       thrown: 255,
+      strange: 255,
       rejected: 255,
       unsettled: 13,
       exit: 4,
@@ -161,7 +162,27 @@ describe.each(backends)('a loop of the parent, on %s', (backend) => {
   });
 });
 
+describe('a fork', () => {
+  test('comes from every kind of callback of Node’s', async () => {
+    const kinds = 'request fs dns crypto tick reaction immediate timeout signal exception'.split(' ');
+    expect(await seen('fromNode')).toEqual(Object.fromEntries(kinds.map((kind) => [kind, 1])));
+  });
+
+  test('that waits for its moment when its loop is closed is none', async () => {
+    const code = 'ERR_FORKBEARD_LOOP_CLOSED';
+    expect(await seen('whileWaiting')).toEqual({ codes: [code, code], children: '' });
+  });
+});
+
 describe('of the parent nothing runs in the child', () => {
+  test('not what handles tell when they are closed, which come in every turn', async () => {
+    expect(await seen('closing')).toEqual({ inChild: 0, early: true });
+  });
+
+  test('not the callback of a request that was done', async () => {
+    expect(await seen('doneInPool')).toEqual({ inChild: 0, here: 4 });
+  });
+
   test('three children at once each have their own watches', async () => {
     expect(await seen('threeChildren')).toEqual([1, 2, 3]);
   });

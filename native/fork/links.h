@@ -1,0 +1,30 @@
+// The lists of libuv's loop and handles, which it has no calls for. Their nodes are a pair of pointers in every version; in
+// some a struct, in others an array. Used for what a forked child must not go on with.
+#pragma once
+
+namespace forkbeard {
+
+struct Links {
+  Links* next;
+  Links* previous;
+};
+
+// Takes a node out of the list that it is in, if any: one of its own is linked to itself.
+template <class Node>
+void Unlink(Node* node) {
+  static_assert(sizeof(Links) == sizeof(Node));
+  auto* links = reinterpret_cast<Links*>(node);
+  links->next->previous = links->previous;
+  links->previous->next = links->next;
+  links->next = links->previous = links;
+}
+
+// Lets go of all nodes, which go on believing that they are in it.
+template <class Node>
+void EmptyList(Node* head) {
+  static_assert(sizeof(Links) == sizeof(Node));
+  auto* links = reinterpret_cast<Links*>(head);
+  links->next = links->previous = links;
+}
+
+}  // namespace forkbeard
