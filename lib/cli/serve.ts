@@ -26,9 +26,12 @@ export async function serve(
   application: string | undefined,
   { config, check, ...flags }: ServeFlags,
 ): Promise<number> {
-  const plan = await readPlan(application === undefined ? flags : { application, ...flags }, config);
+  const { plan, options } = await readPlan(
+    application === undefined ? flags : { application, ...flags },
+    config,
+  );
   if (check) {
-    process.stdout.write(`${plan.logFormat === 'json' ? JSON.stringify(plan) : showPlan(plan)}\n`);
+    process.stdout.write(`${options.logFormat === 'json' ? JSON.stringify(plan) : showPlan(plan)}\n`);
     return 0;
   }
   const onTerminal = process.stdout.isTTY && plan.logFormat === 'pretty';
@@ -42,20 +45,26 @@ export async function serve(
   return code;
 }
 
-async function readPlan(flags: object, config: string | undefined): Promise<Plan> {
+interface Read {
+  plan: Plan;
+  /** As they were given. */
+  options: CheckedOptions;
+}
+
+async function readPlan(flags: object, config: string | undefined): Promise<Read> {
   const onLine = (option: string) =>
     option === 'application'
       ? option
       : `--${option.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
   const fromLine = checkOptions(flags, { spell: onLine, base: process.cwd() });
   const file = await readConfigFile(config, process.cwd());
-  if (file === undefined) return planOf(fromLine, onLine);
+  if (file === undefined) return { plan: planOf(fromLine, onLine), options: fromLine };
   const inFile = (option: string) => `${file.path}: ${option}`;
   const fromFile = checkOptions(file.options, { spell: inFile, base: file.base });
   const merged: CheckedOptions = { ...fromFile, ...fromLine };
-  return planOf(merged, (option) =>
-    option in fromFile && !(option in fromLine) ? inFile(option) : onLine(option),
-  );
+  const spell = (option: string) =>
+    option in fromFile && !(option in fromLine) ? inFile(option) : onLine(option);
+  return { plan: planOf(merged, spell), options: merged };
 }
 
 // ------------------------------------------------------------------------------------- the board

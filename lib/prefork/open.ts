@@ -9,7 +9,7 @@ import type { PreforkServer } from './contract.ts';
 import { ControlSocket } from './control.ts';
 import { EXIT } from './exit-codes.ts';
 import type { Log } from './log.ts';
-import { Metrics, metricsServer } from './metrics.ts';
+import type { Metrics } from './metrics.ts';
 import { startServer } from './monitor/server.ts';
 import { formatListen } from './options/listen.ts';
 import type { ListenTarget, Plan } from './plan.ts';
@@ -37,10 +37,12 @@ export async function open(plan: Plan, { log, signals = false }: Surroundings = 
   try {
     const control = plan.control === false ? undefined : await ControlSocket.open(plan.control);
     if (control !== undefined) around.push(() => control.close());
-    let running: { metrics: Metrics; server: PreforkServer } | undefined;
-    const http = metricsServer(() => running);
+    let follow: ((server: PreforkServer) => void) | undefined;
     if (plan.metrics !== null) {
-      const { metrics } = plan;
+      // Loaded by those who want them.
+      const { Metrics, metricsServer } = await import('./metrics.ts');
+      let running: { metrics: Metrics; server: PreforkServer } | undefined;
+      const http = metricsServer(() => running);
       const handover = new AbortController();
       around.push(async () => {
         handover.abort();
@@ -48,14 +50,17 @@ export async function open(plan: Plan, { log, signals = false }: Surroundings = 
         await new Promise((resolve) => http.close(resolve));
       });
       // A predecessor answers there until this one is ready.
-      if (control?.succeeds) listenInTurn(http, metrics, handover.signal);
-      else await listen(http, metrics);
+      if (control?.succeeds) void listenInTurn(http, plan.metrics, handover.signal);
+      else await listen(http, plan.metrics);
+      follow = (server) => {
+        running = { metrics: new Metrics(server), server };
+        server.on('upgrade-done', () => http.close());
+      };
     }
     const server = await startServer(plan, { signals });
     log?.follow(server);
-    running = { metrics: new Metrics(server), server };
+    follow?.(server);
     control?.attach(server);
-    server.on('upgrade-done', () => http.close());
     const finished = server.closed.finally(end);
     return { server, finished };
   } catch (error) {

@@ -30,7 +30,9 @@ export class Serving {
   other = '';
   stderr = '';
   readonly child: ChildProcess;
-  readonly exited: Promise<number | null>;
+  /** When nobody can write to its output any more: neither it nor who took over from it. */
+  readonly closed: Promise<unknown>;
+  readonly ended: Promise<number | null>;
   #check: () => void = () => {};
 
   constructor(
@@ -53,12 +55,17 @@ export class Serving {
     this.child.stderr?.setEncoding('utf8').on('data', (text) => {
       this.stderr += text;
     });
-    this.exited = once(this.child, 'close').then(([code]) => {
+    this.ended = once(this.child, 'exit').then(([code]) => code);
+    this.closed = once(this.child, 'close').then(() => {
       running.delete(this);
       this.#check();
-      return code;
     });
     running.add(this);
+  }
+
+  /** The exit code, once all that was said has been heard. */
+  get exited(): Promise<number | null> {
+    return this.closed.then(() => this.ended);
   }
 
   /** The first line of the event, or the nth. */

@@ -1,0 +1,142 @@
+/** `forkbeard ctl` against a server that runs. */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { get } from 'node:http';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { PreforkStatus } from 'forkbeard/prefork';
+import { describe, expect, it } from 'vitest';
+import { folder, forkbeard, serve, slow } from './serving.ts';
+
+const app = join(folder, 'app.mjs');
+writeFileSync(app, 'export default (req, res) => res.end("hello from " + process.pid);');
+
+const status = async (...args: string[]) =>
+  JSON.parse((await forkbeard(['ctl', 'status', '--json', ...args])).stdout) as PreforkStatus;
+
+/** The status of /readyz; 0 while nobody answers. */
+const readiness = (socketPath: string) =>
+  new Promise<number>((resolve) => {
+    get({ socketPath, path: '/readyz' }, (response) => resolve(response.resume().statusCode ?? 0)).on(
+      'error',
+      () => resolve(0),
+    );
+  });
+
+describe('forkbeard ctl', { timeout: 60_000 * slow }, () => {
+  it('finds the server that runs, and tells what it is told', async () => {
+    const server = serve(app);
+    await server.url();
+    const [socket] = readdirSync(join(folder, 'forkbeard'));
+    expect(socket).toBe(`${server.child.pid}.sock`);
+    expect(statSync(join(folder, 'forkbeard', socket as string)).mode & 0o777).toBe(0o600);
+    expect(await status()).toMatchObject({
+      version: 1,
+      pid: server.child.pid,
+      state: 'ready',
+      ready: 2,
+      target: 2,
+    });
+    const table = await forkbeard(['ctl', 'status']);
+    expect(table.stdout).toMatch(/^worker +pid +gen +state/m);
+    expect(table.stdout).toMatch(/^ +1 +\d+ +1 +ready /m);
+    expect(table.stdout).not.toContain('\u001b');
+    expect(await server.stop()).toBe(0);
+    expect(readdirSync(join(folder, 'forkbeard'))).toEqual([]);
+  });
+
+  it('scales, kills, reloads, drains, stops', async () => {
+    const server = serve(app);
+    const url = await server.url();
+    expect(await forkbeard(['ctl', 'workers', '+1'])).toMatchObject({
+      code: 0,
+      stdout: '3 workers instead of 2\n',
+    });
+    expect(await forkbeard(['ctl', 'workers', '-1'])).toMatchObject({
+      code: 0,
+      stdout: '2 workers instead of 3\n',
+    });
+    expect(await forkbeard(['ctl', 'workers', '3', '--json'])).toMatchObject({
+      stdout: '{"version":1,"from":2,"to":3}\n',
+    });
+    const before = (await status()).workers.find(({ id }) => id === 2)?.pid;
+    expect((await forkbeard(['ctl', 'kill', '2'])).code).toBe(0);
+    expect(await server.event('worker-exit', 2)).toMatchObject({ worker: 2, pid: before, cause: 'operator' });
+    expect(await forkbeard(['ctl', 'kill', '9'])).toMatchObject({
+      code: 1,
+      stderr: 'forkbeard: There is no worker 9\n',
+    });
+    expect(await forkbeard(['ctl', 'reload'])).toMatchObject({ code: 0, stdout: 'reloaded\n' });
+    expect(await status()).toMatchObject({ generation: 2, ready: 3, exits: { operator: 1 } });
+    expect((await forkbeard(['ctl', 'drain'])).code).toBe(0);
+    expect(await status()).toMatchObject({ state: 'draining', ready: 0 });
+    expect((await forkbeard(['ctl', 'workers', '1'])).code).toBe(0);
+    expect((await fetch(url)).status).toBe(200);
+    expect(await forkbeard(['ctl', 'stop'])).toMatchObject({ code: 0, stdout: 'stopped with exit code 0\n' });
+    expect(await server.exited).toBe(0);
+  });
+
+  it('tells why an application that does not load any more was not loaded; the old workers serve on', async () => {
+    const path = join(folder, 'changing.mjs');
+    writeFileSync(path, 'export default (req, res) => res.end("old")');
+    const server = serve(path);
+    const url = await server.url();
+    writeFileSync(path, 'export default (req, res) => res.end("ne');
+    const { code, stderr } = await forkbeard(['ctl', 'reload']);
+    expect(code).toBe(1);
+    expect(stderr).toMatch(/^forkbeard: .*(Invalid|Unexpected|Unterminated)/);
+    expect(await (await fetch(url)).text()).toBe('old');
+    expect(await server.stop()).toBe(0);
+  });
+
+  it('hands over to a new monitor, which has the socket, the metrics and the address', async () => {
+    const control = join(folder, 'upgrade.ctl');
+    const metrics = join(folder, 'metrics.sock');
+    const server = serve(app, ['--control', control, '--metrics', `unix://${metrics}`]);
+    const url = await server.url();
+    const upgraded = await forkbeard(['ctl', '--control', control, 'upgrade']);
+    expect(upgraded).toMatchObject({ code: 0, stdout: 'upgraded: a new monitor serves\n' });
+    expect(await server.ended).toBe(0);
+    const after = await status('--control', control);
+    expect(after).toMatchObject({ state: 'ready', ready: 2 });
+    expect(after.pid).not.toBe(server.child.pid);
+    expect((await fetch(url)).status).toBe(200);
+    await expect.poll(() => readiness(metrics), { timeout: 15_000 * slow }).toBe(200);
+    expect((await forkbeard(['ctl', 'stop', '--control', control])).code).toBe(0);
+    await server.closed;
+    expect(existsSync(control)).toBe(false);
+  });
+
+  it('asks which one when there are two', async () => {
+    const servers = [serve(app), serve(app)];
+    for (const server of servers) await server.url();
+    const { code, stderr } = await forkbeard(['ctl', 'status']);
+    expect(code).toBe(2);
+    expect(stderr).toMatch(/^forkbeard: 2 servers are running; --control says which/);
+    for (const server of servers) expect(await server.stop()).toBe(0);
+  });
+
+  it('says that there is none with exit code 3, and clears away what a killed one has left', async () => {
+    const home = mkdtempSync(join(tmpdir(), 'forkbeard-ctl-'));
+    const env = { XDG_RUNTIME_DIR: home };
+    mkdirSync(join(home, 'forkbeard'));
+    const left = join(home, 'forkbeard', '99999999.sock');
+    const script = `require('net').createServer().listen(${JSON.stringify(left)}, () => console.log('up'))`;
+    const child = spawn(process.execPath, ['-e', script], { stdio: ['ignore', 'pipe', 'inherit'] });
+    await once(child.stdout, 'data');
+    child.kill('SIGKILL');
+    await once(child, 'exit');
+    writeFileSync(join(home, 'forkbeard', 'precious.sock'), 'no socket');
+    const { code, stderr } = await forkbeard(['ctl', 'status'], { env });
+    expect(code).toBe(3);
+    expect(stderr).toMatch(/^forkbeard: No server of this user's is running/);
+    expect(readdirSync(join(home, 'forkbeard'))).toEqual(['precious.sock']);
+    const named = await forkbeard(['ctl', 'status', '--control', join(home, 'none')]);
+    expect(named).toMatchObject({
+      code: 3,
+      stderr: expect.stringMatching(/^forkbeard: No server answers at/),
+    });
+    rmSync(home, { recursive: true });
+  });
+});

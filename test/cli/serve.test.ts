@@ -1,0 +1,256 @@
+/** `forkbeard serve` as a command: options and where they come from, refusals, log, metrics, and the way out. */
+
+import { once } from 'node:events';
+import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { OPTIONS } from '../../dist/prefork/options/schema.js';
+import { folder, forkbeard, Serving, serve, slow } from './serving.ts';
+
+const app = join(folder, 'app.mjs');
+writeFileSync(
+  app,
+  'export default (req, res) => res.end((process.env.GREETING ?? "hello") + " from " + process.pid);',
+);
+
+let projects = 0;
+/** A folder of its own with these files. */
+function project(files: Record<string, string>): string {
+  const cwd = join(folder, `project-${projects++}`);
+  mkdirSync(cwd);
+  for (const [name, text] of Object.entries(files)) writeFileSync(join(cwd, name), text);
+  return cwd;
+}
+
+describe('options', () => {
+  it('--help has every one of them', async () => {
+    const { code, stdout } = await forkbeard(['serve', '--help']);
+    for (const option of OPTIONS) {
+      // A program's alone, or the argument.
+      if (option === 'env' || option === 'application') continue;
+      expect(stdout).toContain(`--${option.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`);
+    }
+    expect(stdout).toContain('USR2 upgrades');
+    expect(code).toBe(0);
+  });
+
+  it.each([
+    [['serve', app, '--wokers', '2'], /Did you mean --workers\?/],
+    [['serve', app, '--workers', 'many'], /^forkbeard: --workers must be auto or a whole number/],
+    [['serve', app, '--listen', 'nowhere'], /^forkbeard: --listen must be an address/],
+    [['serve', app, '--max-memory', '12'], /^forkbeard: --max-memory needs a unit/],
+    [['serve', app, '--boot-timeout', '0'], /^forkbeard: --boot-timeout must be longer than 0/],
+    [
+      ['serve', app, '--user', 'nobdy'],
+      /^forkbeard: --user: there is no user 'nobdy'; did you mean 'nobody'\?/,
+    ],
+    [['serve', 'missing.mjs'], /^forkbeard: application: there is no module .*missing\.mjs$/],
+    [['serve'], /^forkbeard: application is missing/],
+    [['serve', app, '--config', 'none.json'], /^forkbeard: --config: there is no file/],
+    [['serve', app, 'another'], /too many arguments/],
+    [['ctl', 'status', '--contorl', 'x'], /Did you mean --control\?/],
+    [['ctl', 'relaod'], /Did you mean reload\?/],
+    [['ctl', 'workers', 'many'], /^forkbeard: workers must be a number/],
+    [['ctl', 'kill', '0'], /^forkbeard: slot must be a worker's number/],
+  ])('%j is wrong usage: one line and exit code 2', async (args, words) => {
+    const { code, stdout, stderr } = await forkbeard(args);
+    expect(stderr.trimEnd()).toMatch(words);
+    if (stderr.startsWith('forkbeard:')) expect(stderr.trimEnd()).not.toContain('\n');
+    expect({ code, stdout }).toEqual({ code: 2, stdout: '' });
+  });
+
+  it('come from a file as well, and the command line goes first', async () => {
+    const cwd = project({
+      'shop.mjs': 'export default () => {}',
+      'forkbeard.config.json':
+        '{ "application": "shop.mjs", "workers": 3, "maxRequests": 100, "logFormat": "json" }',
+    });
+    const { code, stdout, stderr } = await forkbeard(['serve', '--check', '--workers', '5'], { cwd });
+    expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+    expect(JSON.parse(stdout)).toMatchObject({ title: 'shop', workers: 5, maxRequests: 100 });
+  });
+
+  it('a file may be a module, and its paths begin where it is', async () => {
+    const cwd = project({
+      'shop.mjs': 'export default () => {}',
+      'shop.env': 'A=1',
+      'forkbeard.config.mjs':
+        "export default async () => ({ application: './shop.mjs', envFile: 'shop.env', env: { B: '2' } });",
+    });
+    const { stdout } = await forkbeard(['serve', '--check', '--config', join(cwd, 'forkbeard.config.mjs')]);
+    expect(stdout).toMatch(/^application +file:.*shop\.mjs$/m);
+    expect(stdout).toContain(`${join(cwd, 'shop.env')}, B`);
+  });
+
+  it('a TypeScript file is read where Node can, and refused with the way out where not', async () => {
+    const cwd = project({
+      'shop.mjs': 'export default () => {}',
+      'forkbeard.config.ts':
+        "const title: string = 'typed'; export default { application: 'shop.mjs', title };",
+    });
+    const { code, stdout, stderr } = await forkbeard(['serve', '--check'], { cwd });
+    if ((process.features as { typescript?: string }).typescript) {
+      expect(stdout).toMatch(/^title +typed$/m);
+    } else {
+      expect(stderr).toMatch(/does not run TypeScript \(22\.18 and later do\).*forkbeard\.config\.mjs/);
+      expect(code).toBe(2);
+    }
+  });
+
+  it.each([
+    ['{ "wokers": 2 }', /Unknown option "wokers"; did you mean "workers"\?/],
+    ['{ "workers": 0 }', /forkbeard\.config\.json: workers must be auto/],
+    ['{ "workers": 2 ', /forkbeard\.config\.json: .*JSON/],
+    ['[]', /must hold an object of options/],
+  ])('a file with %s is refused under its own name', async (text, words) => {
+    const cwd = project({ 'forkbeard.config.json': text });
+    const { code, stderr } = await forkbeard(['serve', app, '--check'], { cwd });
+    expect(stderr).toMatch(words);
+    expect(stderr.trimEnd()).not.toContain('\n');
+    expect(code).toBe(2);
+  });
+
+  it('two files are one too many', async () => {
+    const cwd = project({ 'forkbeard.config.json': '{}', 'forkbeard.config.mjs': 'export default {}' });
+    const { code, stderr } = await forkbeard(['serve', app, '--check'], { cwd });
+    expect(stderr).toContain('say which with --config');
+    expect(code).toBe(2);
+  });
+});
+
+describe('a server', { timeout: 60_000 * slow }, () => {
+  it('logs JSON where nobody watches: time, level, event, and the fields of the event', async () => {
+    const server = serve(app);
+    const url = await server.url();
+    expect(await (await fetch(url)).text()).toMatch(/^hello from \d+$/);
+    expect(await server.event('worker-ready', 2)).toMatchObject({
+      level: 'info',
+      time: expect.stringMatching(/^\d{4}-\d\d-\d\dT/),
+      worker: expect.any(Number),
+      pid: expect.any(Number),
+      generation: 1,
+    });
+    expect(await server.stop()).toBe(0);
+    expect(server.lines.at(-1)).toMatchObject({ event: 'stopped', code: 0 });
+    expect(server.other + server.stderr).toBe('');
+  });
+
+  it('prints its board once for people who do not watch', async () => {
+    const server = serve(app, ['--log-format', 'pretty']);
+    const shown = await new Promise<string>((resolve) => {
+      const look = () => {
+        if (/rss\n( +\d+ .*\n){2}/.test(server.other)) resolve(server.other);
+      };
+      server.child.stdout?.on('data', () => setImmediate(look));
+    });
+    expect(shown).toMatch(/^forkbeard http:\/\/127\.0\.0\.1:\d+$/m);
+    expect(shown).toMatch(/^ready · 2 of 2 ready · generation 1/m);
+    expect(shown).not.toContain('\u001b');
+    expect(await server.stop()).toBe(0);
+  });
+
+  it('writes its log to a file, and to a new one once it is told with USR1', async () => {
+    const log = join(folder, 'server.log');
+    const server = serve(app, [
+      '--log-file',
+      log,
+      '--metrics',
+      'tcp://127.0.0.1:0',
+      '--pid-file',
+      join(folder, 'pid'),
+    ]);
+    const events = (file: string) => {
+      try {
+        return readFileSync(file, 'utf8')
+          .trimEnd()
+          .split('\n')
+          .map((line) => JSON.parse(line).event);
+      } catch {
+        return [];
+      }
+    };
+    await expect.poll(() => events(log), { timeout: 15_000 * slow }).toContain('ready');
+    expect(Number(readFileSync(join(folder, 'pid'), 'utf8'))).toBe(server.child.pid);
+    renameSync(log, `${log}.1`);
+    server.child.kill('SIGUSR1');
+    await expect.poll(() => events(log), { timeout: 15_000 * slow }).toContain('logs-reopened');
+    expect(await server.stop()).toBe(0);
+    expect(events(log).at(-1)).toBe('stopped');
+    expect(events(`${log}.1`)).not.toContain('stopped');
+  });
+
+  it('outlives the reader of its log', async () => {
+    const server = serve(app);
+    const url = await server.url();
+    server.child.stdout?.destroy();
+    await forkbeard(['ctl', 'workers', '+1']);
+    expect((await fetch(url)).status).toBe(200);
+    expect(await server.stop()).toBe(0);
+  });
+
+  it('gives the application what its options say', async () => {
+    writeFileSync(join(folder, 'greeting.env'), 'GREETING=ahoy\n');
+    const server = serve(app, ['--env-file', 'greeting.env']);
+    expect(await (await fetch(await server.url())).text()).toMatch(/^ahoy from/);
+    expect(await server.stop()).toBe(0);
+  });
+
+  it('says that it is alive and ready, and counts, over HTTP', async () => {
+    const probe = createServer().listen(0, '127.0.0.1');
+    await once(probe, 'listening');
+    const { port } = probe.address() as { port: number };
+    probe.close();
+    await once(probe, 'close');
+    const server = serve(app, ['--metrics', `tcp://127.0.0.1:${port}`]);
+    const url = await server.url();
+    for (let i = 0; i < 5; i++) await (await fetch(url)).text();
+    const at = (path: string) => fetch(`http://127.0.0.1:${port}${path}`);
+    expect((await at('/livez')).status).toBe(200);
+    expect((await at('/readyz')).status).toBe(200);
+    const text = await (await at('/metrics')).text();
+    expect(text).toMatch(/^forkbeard_requests_total 5$/m);
+    expect(text).toMatch(/^forkbeard_workers\{state="ready"\} 2$/m);
+    expect(text).toMatch(/^forkbeard_worker_memory_bytes\{worker="1",kind="uss"\} \d{6,}$/m);
+    // Somebody else cannot have it: nothing is started then.
+    const other = serve(app, ['--metrics', `tcp://127.0.0.1:${port}`]);
+    expect(await other.exited).toBe(42);
+    expect(other.stderr).toMatch(/^forkbeard: EADDRINUSE: .*tcp:\/\/127\.0\.0\.1:\d+ \(metrics\)\n$/);
+    expect(other.lines).toEqual([]);
+    expect(await server.stop()).toBe(0);
+  });
+
+  it('ends with 41 when its application throws, and with nothing left', async () => {
+    const broken = join(folder, 'broken.mjs');
+    writeFileSync(broken, "throw new Error('no database');");
+    const server = serve(broken);
+    expect(await server.exited).toBe(41);
+    expect(JSON.stringify(server.lines)).toContain('no database');
+    expect(server.lines.at(-1)).toMatchObject({ event: 'stopped', code: 41 });
+  });
+
+  it('ends with 42 when its address is taken', async () => {
+    const squatter = createServer().listen(0, '127.0.0.1');
+    await once(squatter, 'listening');
+    const { port } = squatter.address() as { port: number };
+    const server = new Serving([app, '--listen', `tcp://127.0.0.1:${port}`]);
+    await server.event('warning');
+    expect(await server.exited).toBe(42);
+    squatter.close();
+  });
+
+  it('reads a configuration with the application in it', async () => {
+    const cwd = project({
+      'app.mjs': 'export default (req, res) => res.end("from the file")',
+      'forkbeard.config.mjs':
+        "export default { application: 'app.mjs', workers: 1, listen: ['tcp://127.0.0.1:0', 'unix://app.sock'] };",
+    });
+    const server = new Serving([], { cwd });
+    expect(await (await fetch(await server.url())).text()).toBe('from the file');
+    expect((await server.event('listening'))['listen']).toEqual([
+      expect.stringMatching(/^tcp:/),
+      `unix://${join(cwd, 'app.sock')}`,
+    ]);
+    expect(await server.stop()).toBe(0);
+  });
+});
