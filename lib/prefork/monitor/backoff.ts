@@ -9,6 +9,11 @@ const LONGEST = 30_000;
 /** For what will not be better in a moment: the kernel is out of memory. */
 const FIRST_LONG = 2000;
 const SPREAD = 0.2;
+/**
+ * Whoever was killed did nothing wrong, and is back after so long at the latest. Not at once every time, since it may be
+ * a system without memory that kills.
+ */
+const LONGEST_AFTER_KILL = 500;
 
 /** Service after which failures are forgotten. ms */
 export const STABLE = 30_000;
@@ -27,11 +32,12 @@ export class Backoff {
   }
 
   /** Another failure: how long to wait, in ms. */
-  failed(how: 'soon' | 'long' = 'soon'): number {
+  failed(how: 'soon' | 'long' | 'killed' = 'soon'): number {
     this.#failures++;
     const steps = this.#failures - (how === 'long' ? 1 : 2);
     if (steps < 0) return 0;
-    const delay = Math.min(LONGEST, (how === 'long' ? FIRST_LONG : FIRST) * 2 ** Math.min(steps, 30));
+    const longest = how === 'killed' ? LONGEST_AFTER_KILL : LONGEST;
+    const delay = Math.min(longest, (how === 'long' ? FIRST_LONG : FIRST) * 2 ** Math.min(steps, 30));
     return Math.round(delay * (1 + SPREAD * (2 * this.#random() - 1)));
   }
 

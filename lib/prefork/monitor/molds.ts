@@ -212,7 +212,7 @@ export class Molds {
   }
 
   #retry(generation: number, kept: Kept, cause: ExitCause): void {
-    const delay = kept.backoff.failed();
+    const delay = kept.backoff.failed(cause === 'operator' ? 'killed' : 'soon');
     this.#handlers.onRetry(generation, cause, delay, kept.backoff.failures);
     kept.retry = this.#loop.watchTime({ after: delay }, () => {
       try {

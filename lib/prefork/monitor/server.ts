@@ -352,7 +352,7 @@ class Server extends EventEmitter<PreforkEvents> implements PreforkServer {
     if (respawn === 'never') {
       this.#abandon(place, cause, message);
     } else if (respawn !== 'at-once' || service === undefined) {
-      const delay = backoff.failed(respawn === 'long' ? 'long' : 'soon');
+      const delay = backoff.failed(respawn === 'long' ? 'long' : cause === 'operator' ? 'killed' : 'soon');
       if (delay === 0) return;
       this.emit('backoff', { worker: place, cause, delay, failures: backoff.failures });
       this.#pool.postpone(place, monotonic() + delay);
