@@ -157,6 +157,10 @@ describe.each(backends)('a loop of the parent, on %s', (backend) => {
     expect(await seen('pendingSignal', backend)).toEqual({ exitCode: 0, later: 0, here: 1, node: 1 });
   });
 
+  test('hears nothing of what it has closed while a child has it, and rests', async () => {
+    expect(await seen('ghosts', backend)).toEqual({ told: 0, alive: true, idle: true });
+  });
+
   test('does not hear of signals to the child', async () => {
     expect(await seen('signalToChild', backend)).toEqual({ exitCode: 12, here: 0 });
   });
@@ -247,6 +251,10 @@ describe('descriptors', () => {
     expect(result['named']).toMatchObject({ listening: true, answer: 'child' });
     expect(result['none']?.['a']).not.toBe('pipe:');
     expect(result['notOpen']).toMatchObject({ code: 'EBADF', fd: 999 });
+  });
+
+  test('a program that a child starts gets none but the first three', async () => {
+    expect(await seen('programs')).toEqual({ node: [], ours: [] });
   });
 
   test('a worker serves on a listening socket that its parent has closed', async () => {
