@@ -10,7 +10,7 @@ import { EMFILE, ENFILE, ENOBUFS, ENOMEM } from '../../sys/errno.ts';
 import { systemError } from '../../sys/errors.ts';
 import { accept, close, dup, localAddress } from '../../sys/index.ts';
 import { type Entry, PAUSES, type Pause } from '../scoreboard.ts';
-import { ASIDE, type Fairness } from './fairness.ts';
+import type { Fairness } from './fairness.ts';
 import { forgetListening, lendHandle, stopListening } from './lent-handle.ts';
 
 /** How long to leave it alone when there was no descriptor for a connection. ms */
@@ -123,10 +123,10 @@ export class Attachment {
     for (let taken = 0; this.#gate === 'open' && taken < BATCH; taken++) {
       const lack = this.#options.lack(this.#sockets.size);
       if (lack !== '') this.#shut(lack);
-      else if (fairness.ahead && !this.#stoodAside) this.#standAside();
+      else if (fairness.aside > 0 && !this.#stoodAside) this.#standAside(fairness.aside);
       else if (!this.#accept(listener)) break;
+      else this.#stoodAside = false;
     }
-    if (this.#gate !== 'aside') this.#stoodAside = false;
   }
 
   /** False when nobody was waiting, or there is nothing to make a connection of. */
@@ -175,6 +175,7 @@ export class Attachment {
     this.#count();
     this.#options.onClosed(socket);
     if (this.#gate === 'descriptors') this.#tryDescriptors();
+    else if (this.#gate === 'aside') this.#returnIfEven();
     else this.reconsider();
     if (this.#sockets.size === 0) this.#whenEmpty?.();
   }
@@ -197,11 +198,18 @@ export class Attachment {
     this.#watch();
   }
 
-  #standAside(): void {
+  #standAside(after: number): void {
     this.#shut('aside');
-    // Once: if nobody else took it meanwhile, it is ours.
+    // If nobody else has taken it by then, it is ours.
     this.#stoodAside = true;
-    this.#retry = this.#options.loop.watchTime({ after: ASIDE }, () => this.#open());
+    this.#retry = this.#options.loop.watchTime({ after }, () => this.#open());
+  }
+
+  /** The lead may be gone before the time is over. */
+  #returnIfEven(): void {
+    if (this.#options.fairness.aside > 0) return;
+    this.#retry?.stop();
+    this.#open();
   }
 
   #runShort(): void {

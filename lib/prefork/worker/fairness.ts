@@ -4,14 +4,14 @@
  * the others have on the average lets them go first, for a moment. The figures are those of the scoreboard; nobody is
  * asked, and a worker alone never waits.
  */
-import { type Entry, monotonic, type Scoreboard } from '../scoreboard.ts';
+import { type Entry, monotonic } from '../scoreboard.ts';
 
 /** So many connections more than the average are no lead: evenness must not cost more than it is worth. */
-const SLACK = { share: 1.1, connections: 0.5 };
-/** How long one steps aside. ms */
-export const ASIDE = 1;
+const SLACK = { share: 1.1, connections: 1 };
+/** How long one steps aside: a moment for each connection of the lead, which busy others need to come round. ms */
+const ASIDE = { least: 1, most: 10 };
 /** A worker that has not come round for so long would not accept either. ms */
-const STALE = 1000;
+const STALE = 300;
 /** For so long the last look at the board is good enough. ms */
 const FRESH = 1;
 
@@ -22,21 +22,23 @@ export class Fairness {
   /** Connections of the others, on the average; Infinity when there are no others. */
   #average = Number.POSITIVE_INFINITY;
 
-  constructor(board: Scoreboard, own: Entry) {
+  /** `sharers`: whoever accepts from the same listeners. */
+  constructor(own: Entry, sharers: readonly Entry[]) {
     this.#own = own;
-    this.#others = board.all().filter(({ index }) => index !== own.index);
+    this.#others = sharers.filter(({ index }) => index !== own.index);
   }
 
-  /** Others should go first. */
-  get ahead(): boolean {
+  /** For how long others should go first; 0: not at all. ms */
+  get aside(): number {
     const connections = this.#own.get('connections');
-    if (connections === 0) return false;
+    if (connections === 0) return 0;
     const now = performance.now();
     if (now - this.#lookedAt >= FRESH) {
       this.#lookedAt = now;
       this.#average = this.#look();
     }
-    return connections > this.#average * SLACK.share + SLACK.connections;
+    const lead = connections - (this.#average * SLACK.share + SLACK.connections);
+    return lead > 0 ? Math.min(Math.max(lead, ASIDE.least), ASIDE.most) : 0;
   }
 
   #look(): number {

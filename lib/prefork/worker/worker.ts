@@ -190,7 +190,8 @@ export class Worker {
       server,
       listeners,
       entry,
-      fairness: new Fairness(board, entry),
+      // With a listener of its own, nobody can go first.
+      fairness: new Fairness(entry, plan.reusePort ? [] : board.all()),
       lack: (connections) => permits.lack(connections, requests.inFlight),
       onAccepted: (socket) => permits.accepted(socket),
       onClosed: (socket) => permits.settled(socket),
