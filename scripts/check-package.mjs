@@ -1,7 +1,7 @@
 /**
  * Packs the package as it would be published, installs the tarball without scripts into an empty project, and uses it
- * there: by import, by require(), in a Worker and from TypeScript, on every tested Node; what it says where it cannot
- * work; and a build from its own sources. Needs a prebuilt binary for this machine (npm run prebuilds).
+ * there: by import, by require(), in a Worker and from TypeScript, on every tested Node; as a server, by its door and by
+ * its command; what it says where it cannot work; and a build from its own sources. Needs a prebuilt binary for this machine (npm run prebuilds).
  *
  *   node scripts/check-package.mjs [major …]     default: every tested Node
  */
@@ -60,7 +60,9 @@ async function check(majors) {
     run(`Node ${version}, --allow-addons`, path, [...withRead, '--allow-addons', 'require.cjs'], project);
   }
 
-  run('forkbeard doctor', join(project, 'node_modules/.bin/forkbeard'), ['doctor'], project);
+  const command = join(project, 'node_modules/.bin/forkbeard');
+  run('forkbeard doctor', command, ['doctor'], project);
+  run('forkbeard serve', process.execPath, ['serve.mjs', command], project);
 
   // Package managers that run node-gyp in spite of "gypfile": false find nothing to build.
   nodeGyp(installed, ['configure', 'build', '--loglevel=error'], { fromSource: false });
@@ -87,6 +89,9 @@ function pack() {
   const needed = [
     /^package\/dist\/index\.js$/,
     /^package\/dist\/index\.d\.ts$/,
+    /^package\/dist\/prefork\/index\.(js|d\.ts)$/,
+    /^package\/dist\/prefork\/worker\/entry\.js$/,
+    /^package\/docs\/deployment\/forkbeard-app\.service$/,
     /^package\/lib\/index\.ts$/,
     /^package\/native\/addon\.cc$/,
     /^package\/binding\.gyp$/,

@@ -105,6 +105,6 @@ function showLive(server: PreforkServer, screen: Screen): () => void {
   return () => {
     clearInterval(timer);
     process.stdout.off('resize', draw);
-    screen.release();
+    if (shown) screen.draw([]);
   };
 }

@@ -49,7 +49,9 @@ const PAINT = { starting: '33', ready: '32', draining: '36', ended: '90' } as co
 
 export function board(status: PreforkStatus, rates: Map<number, number>, style: BoardStyle): string[] {
   const paint = (text: string, code: string) => (style.colour ? `\u001b[${code}m${text}\u001b[0m` : text);
-  const lines = [...summary(status, rates, paint), ''];
+  const lines = summary(status, rates, paint);
+  if (status.workers.length === 0) return lines;
+  lines.push('');
   const room = Math.max(1, (style.rows ?? Number.POSITIVE_INFINITY) - lines.length - 3);
   const shown = status.workers.length > room ? status.workers.slice(0, room) : status.workers;
   const cells = shown.map((worker) => row(worker, rates.get(worker.pid)));
