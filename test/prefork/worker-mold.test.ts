@@ -12,11 +12,25 @@ describe('a mold', () => {
     const monitor = start('routes.mjs');
     const mold = monitor.mold();
     await mold.hears('loaded');
-    const began = performance.now();
     const workers = await Promise.all(Array.from({ length: 8 }, () => monitor.worker('fork')));
-    if (process.env['SHOW']) console.log('8 workers', performance.now() - began);
     expect(new Set(workers.map(({ pid }) => pid)).size).toBe(8);
     expect(mold.heard.filter(({ type }) => type === 'forked').length).toBe(8);
+  });
+
+  test('says so when the kernel has dropped the descriptor of a message, and goes on', async () => {
+    const monitor = start('routes.mjs');
+    const mold = monitor.mold();
+    await mold.hears('loaded');
+    const place = { worker: 9, generation: 1, entry: 9, maxRequests: 0, maxLifetime: 0 };
+    mold.say({ type: 'fork', place });
+    expect(await mold.hears('not-forked')).toMatchObject({
+      entry: 9,
+      error: { code: 'EMFILE', exitCode: 44 },
+    });
+    const worker = await monitor.worker('fork');
+    worker.say({ type: 'promote', generation: 2, title: 'forkbeard: mold gen 2 [app]' });
+    expect(await worker.hears('not-promoted')).toMatchObject({ error: { code: 'EMFILE', exitCode: 44 } });
+    expect((await ask(`${monitor.url}/`)).status).toBe(200);
   });
 
   test('is made of a worker that is warm, and forks workers that serve', async () => {

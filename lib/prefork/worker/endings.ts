@@ -4,6 +4,8 @@
  */
 import { writeSync } from 'node:fs';
 import { inspect } from 'node:util';
+import { EMFILE } from '../../sys/errno.ts';
+import { systemError } from '../../sys/errors.ts';
 import { EXIT } from '../exit-codes.ts';
 import type { Failure } from '../messages.ts';
 import { SurroundingsError } from './surroundings.ts';
@@ -43,6 +45,11 @@ export function codeOfFork(error: unknown): number {
   if (code === 'EAGAIN' || code === 'ENOMEM') return EXIT.outOfKernelMemory;
   if (code === 'EMFILE' || code === 'ENFILE') return EXIT.outOfDescriptors;
   return EXIT.unsafeFork;
+}
+
+/** Of a message whose descriptor did not arrive: the kernel leaves it out when this process has no number left for it. */
+export function lostOnTheWay(): Error {
+  return systemError(-EMFILE, 'recvmsg');
 }
 
 /** An error as a message carries it. */

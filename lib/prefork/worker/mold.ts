@@ -14,7 +14,7 @@ import type { FromMold, FromWorker, Place, ToMold, ToWorker } from '../messages.
 import type { Plan } from '../plan.ts';
 import type { Scoreboard } from '../scoreboard.ts';
 import type { Application } from './application.ts';
-import { codeOfBoot, codeOfFork, endWhenUncaught, failure } from './endings.ts';
+import { codeOfBoot, codeOfFork, endWhenUncaught, failure, lostOnTheWay } from './endings.ts';
 import { BOARD } from './inheritance.ts';
 import { Worker } from './worker.ts';
 
@@ -65,8 +65,8 @@ export class Mold {
     switch (message.type) {
       case 'fork': {
         const [channel, ...listeners] = descriptors;
-        if (channel !== undefined)
-          this.#turn = this.#turn.then(() => this.#fork(message.place, channel, listeners));
+        if (channel === undefined) this.#tellNotForked(message.place, lostOnTheWay());
+        else this.#turn = this.#turn.then(() => this.#fork(message.place, channel, listeners));
         break;
       }
       case 'leave':

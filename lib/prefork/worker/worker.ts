@@ -16,7 +16,7 @@ import { type Entry, fieldOffset, monotonic, type Scoreboard, textOffset } from 
 import type { Application, Serving } from './application.ts';
 import { Attachment } from './attachment.ts';
 import { depart, sessionsOf } from './departure.ts';
-import { codeOfBoot, codeOfFork, codeOfUncaught, endWhenUncaught, failure } from './endings.ts';
+import { codeOfBoot, codeOfFork, codeOfUncaught, endWhenUncaught, failure, lostOnTheWay } from './endings.ts';
 import { Fairness } from './fairness.ts';
 import { BOARD } from './inheritance.ts';
 import { Permits } from './permits.ts';
@@ -101,7 +101,8 @@ export class Worker {
         break;
       case 'promote': {
         const fd = descriptors.shift();
-        if (fd !== undefined) void this.#promote(message.title, fd);
+        if (fd === undefined) this.#tellNotPromoted(lostOnTheWay());
+        else void this.#promote(message.title, fd);
         break;
       }
       case 'reopen':
@@ -250,10 +251,14 @@ export class Worker {
       const pid = await promote({ ...this.#options, fd, title, application, requests, attachment });
       channel.send({ type: 'promoted', pid });
     } catch (error) {
-      channel.send({ type: 'not-promoted', error: failure(error, codeOfFork(error)) });
+      this.#tellNotPromoted(error);
     }
     close(fd);
     this.#tieLifeline();
+  }
+
+  #tellNotPromoted(error: unknown): void {
+    this.#options.channel.send({ type: 'not-promoted', error: failure(error, codeOfFork(error)) });
   }
 
   // ------------------------------------------------------------------------------------------ the end
