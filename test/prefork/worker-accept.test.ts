@@ -3,6 +3,7 @@
  * descriptors, and the share that is fair.
  */
 import { once } from 'node:events';
+import { Agent } from 'node:http';
 import { connect, type Socket } from 'node:net';
 import { afterEach, describe, expect, test } from 'vitest';
 import { ask, methods, monitorForEach, until } from './tiny-monitor.ts';
@@ -108,4 +109,24 @@ test('one that was killed without a word leaves its share to the others', async 
   await first.end();
   await Promise.all(Array.from({ length: 50 }, () => ask(monitor.url)));
   expect(second.entry.get('accepted')).toBe(50);
+});
+
+test('a worker that comes later gets its share of clients that keep their connections', async () => {
+  const monitor = start('routes.mjs');
+  const first = await monitor.worker('fork');
+  let stopped = false;
+  const client = async () => {
+    const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+    while (!stopped) {
+      expect((await ask(monitor.url, { agent })).body).toBe('hello\n');
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+    agent.destroy();
+  };
+  const clients = Array.from({ length: 30 }, client);
+  await until(() => first.entry.get('connections') === 30);
+  const second = await monitor.worker('fork');
+  await until(() => second.entry.get('connections') >= 11);
+  stopped = true;
+  await Promise.all(clients);
 });

@@ -8,6 +8,8 @@ import { type Entry, monotonic } from '../scoreboard.ts';
 
 /** So many connections more than the average are no lead: evenness must not cost more than it is worth. */
 const SLACK = { share: 1.1, connections: 1 };
+/** From here on the share is uneven enough to close connections for it. */
+const SURPLUS = { share: 1.25, connections: 2 };
 /** How long one steps aside: a moment for each connection of the lead, which busy others need to come round. ms */
 const ASIDE = { least: 1, most: 10 };
 /** A worker that has not come round for so long would not accept either. ms */
@@ -21,6 +23,8 @@ export class Fairness {
   #lookedAt = 0;
   /** Connections of the others, on the average; Infinity when there are no others. */
   #average = Number.POSITIVE_INFINITY;
+  /** How many others there are. */
+  #count = 0;
 
   /** `sharers`: whoever accepts from the same listeners. */
   constructor(own: Entry, sharers: readonly Entry[]) {
@@ -32,13 +36,28 @@ export class Fairness {
   get aside(): number {
     const connections = this.#own.get('connections');
     if (connections === 0) return 0;
-    const now = performance.now();
-    if (now - this.#lookedAt >= FRESH) {
-      this.#lookedAt = now;
-      this.#average = this.#look();
-    }
+    this.#lookAgain();
     const lead = connections - (this.#average * SLACK.share + SLACK.connections);
     return lead > 0 ? Math.min(Math.max(lead, ASIDE.least), ASIDE.most) : 0;
+  }
+
+  /**
+   * Connections that would be better off elsewhere: those that stay open keep a share as it once was, with a worker that
+   * has come since, or come back, left without work.
+   */
+  get surplus(): number {
+    const connections = this.#own.get('connections');
+    this.#lookAgain();
+    if (connections <= this.#average * SURPLUS.share + SURPLUS.connections) return 0;
+    // What makes all alike.
+    return Math.ceil(((connections - this.#average) * this.#count) / (this.#count + 1));
+  }
+
+  #lookAgain(): void {
+    const now = performance.now();
+    if (now - this.#lookedAt < FRESH) return;
+    this.#lookedAt = now;
+    this.#average = this.#look();
   }
 
   #look(): number {
@@ -50,6 +69,7 @@ export class Fairness {
       connections += other.get('connections');
       count++;
     }
+    this.#count = count;
     return count === 0 ? Number.POSITIVE_INFINITY : connections / count;
   }
 }

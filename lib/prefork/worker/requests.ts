@@ -50,6 +50,7 @@ export class Requests {
   #served = 0;
   #inFlight = 0;
   #last = false;
+  #partings = 0;
   #whenIdle: (() => void) | undefined;
 
   constructor(server: Server, entry: Entry, events: RequestEvents) {
@@ -96,6 +97,10 @@ export class Requests {
     this.#served++;
     this.#inFlight++;
     if (this.#last) response.shouldKeepAlive = false;
+    else if (this.#partings > 0 && response.shouldKeepAlive) {
+      response.shouldKeepAlive = false;
+      this.#partings--;
+    }
     const ongoing = { request, began: performance.now() + this.#clock, told: false, known: false };
     this.#ongoing.set(response, ongoing);
     if (this.#oldest === undefined) this.#show(response, ongoing);
@@ -159,6 +164,11 @@ export class Requests {
         this.#events.onSlow({ method, url, age: due + limit - ongoing.began });
       }
     }
+  }
+
+  /** The next so many responses are the last of their connections, whose clients come back to whom they may. */
+  part(count: number): void {
+    this.#partings = count;
   }
 
   /** Every response from now on is the last of its connection. */

@@ -29,6 +29,9 @@ const WITHOUT_MONITOR = 5000;
 /** The monitor ends a worker that does not leave in time, and tells that so; it gets this long to do it. ms */
 const AFTER_LIMIT = 1000;
 
+/** A share that is uneven is evened out in so many beats, not at once. */
+const BEATS_TO_EVEN_OUT = 5;
+
 export interface WorkerOptions {
   loop: Loop;
   channel: Channel<ToWorker, FromWorker>;
@@ -186,13 +189,14 @@ export class Worker {
       },
     });
     const sessions = sessionsOf(server);
+    // With a listener of its own, nobody can go first.
+    const fairness = new Fairness(entry, plan.reusePort ? [] : board.all());
     const attachment = new Attachment({
       loop,
       server,
       listeners,
       entry,
-      // With a listener of its own, nobody can go first.
-      fairness: new Fairness(entry, plan.reusePort ? [] : board.all()),
+      fairness,
       lack: (connections) => permits.lack(connections, requests.inFlight),
       onAccepted: (socket) => permits.accepted(socket),
       onClosed: (socket) => permits.settled(socket),
@@ -203,6 +207,7 @@ export class Worker {
       requests.review(plan.requestTimeout);
       permits.review();
       attachment.reconsider();
+      requests.part(Math.ceil(fairness.surplus / BEATS_TO_EVEN_OUT));
       this.#age();
     });
     const leave = {
