@@ -50,6 +50,8 @@ export class Mold {
     endWhenUncaught(title, (error) =>
       this.#application === undefined ? this.#tellFailure(error) : EXIT.uncaught,
     );
+    // The first question decides where V8 puts what is loaded now (docs/decisions/014).
+    loop.forkSafety();
     try {
       this.#application = await load();
     } catch (error) {
