@@ -250,6 +250,7 @@ export class EventLoop implements Disposable {
   /** `after` counts on the monotonic clock and is never early; `at` follows the wall clock when it is set. */
   watchTime(when: { after: number } | { at: number | Date }, callback: () => void): TimeWatcher {
     checkObject(when, 'when');
+    checkKeys(when, TIMES, 'time');
     const { after, at } = when as { after?: number; at?: number | Date };
     let watcher: TimeWatch;
     if (after !== undefined && at === undefined) {
@@ -712,6 +713,7 @@ export class EventLoop implements Disposable {
 
 // ------------------------------------------------------------------------------------- constants and checks
 
+const TIMES = ['after', 'at'] as const;
 const IO_HANDLERS = ['onReadReady', 'onWriteReady', 'onHangup', 'onError'] as const;
 const IO_OPTIONS = ['edge', 'oneshot', 'exclusive'] as const;
 const BACKENDS: readonly string[] = ['epoll', 'kqueue', 'poll'];

@@ -17,12 +17,12 @@ export const wallNow: () => number = WallClock.now;
 /** As many timers as stay in the processor's caches between being taken out of the queue and being called. */
 const SOME = 128;
 
-abstract class QueuedWatch extends WatcherBase implements TimeWatcher {
+abstract class QueuedWatch extends WatcherBase<Timers> implements TimeWatcher {
   readonly callback: () => void;
   abstract readonly deadline: number;
 
-  constructor(keeper: Keeper, callback: () => void) {
-    super('FORKBEARD_TIMER', keeper);
+  constructor(timers: Timers, callback: () => void) {
+    super('FORKBEARD_TIMER', timers);
     this.callback = callback;
     this.enlist();
   }
@@ -34,16 +34,14 @@ class MonotonicWatch extends QueuedWatch implements TimerNode {
   // The deadline in two small integers: a number with digits would be an object of its own to the garbage collector.
   readonly #millis: number;
   readonly #nanos: number;
-  readonly #queue: TimerQueue<MonotonicWatch>;
 
-  constructor(queue: TimerQueue<MonotonicWatch>, keeper: Keeper, deadline: number, callback: () => void) {
-    super(keeper, callback);
+  constructor(timers: Timers, deadline: number, callback: () => void) {
+    super(timers, callback);
     const isSmall = deadline < 2 ** 31;
     this.#millis = isSmall ? deadline | 0 : deadline;
     // Rounded up: never early.
     this.#nanos = isSmall ? Math.ceil((deadline - this.#millis) * 1e6) : 0;
-    this.#queue = queue;
-    queue.add(this);
+    timers.monotonic.add(this);
   }
 
   get deadline(): number {
@@ -51,7 +49,7 @@ class MonotonicWatch extends QueuedWatch implements TimerNode {
   }
 
   protected override onStop(): void {
-    this.#queue.remove(this);
+    this.keeper.monotonic.remove(this);
   }
 }
 
@@ -62,13 +60,11 @@ interface WallNode extends TimerNode {
 /** A timer on the wall clock. */
 class WallWatch extends QueuedWatch {
   readonly #node: WallNode;
-  readonly #queue: TimerQueue<WallNode>;
 
-  constructor(queue: TimerQueue<WallNode>, keeper: Keeper, at: number, callback: () => void) {
-    super(keeper, callback);
+  constructor(timers: Timers, at: number, callback: () => void) {
+    super(timers, callback);
     this.#node = { deadline: at, slot: 0, watcher: this };
-    this.#queue = queue;
-    queue.add(this.#node);
+    timers.wall.add(this.#node);
   }
 
   get deadline(): number {
@@ -76,34 +72,53 @@ class WallWatch extends QueuedWatch {
   }
 
   protected override onStop(): void {
-    this.#queue.remove(this.#node);
+    this.keeper.wall.remove(this.#node);
   }
 }
 
 export type TimeWatch = MonotonicWatch | WallWatch;
 
-export class Timers {
+let _ids = 0;
+
+/**
+ * Looks at the async id of each, which Node does when it calls them. The ids lie somewhere in memory, and here the
+ * processor fetches many at the same time: of a burst, one after the other they cost more than all else at a call.
+ */
+function fetch(watchers: readonly TimeWatch[]): void {
+  for (const watcher of watchers) _ids ^= watcher.asyncId();
+}
+
+/** Also the book that its watchers are in, and so what they have to remember only once. */
+export class Timers implements Keeper {
+  readonly monotonic = new TimerQueue<MonotonicWatch>(now());
   readonly #keeper: Keeper;
-  readonly #monotonic = new TimerQueue<MonotonicWatch>(now());
   #wall: TimerQueue<WallNode> | undefined;
 
   constructor(keeper: Keeper) {
     this.#keeper = keeper;
   }
 
+  get wall(): TimerQueue<WallNode> {
+    this.#wall ??= new TimerQueue(wallNow());
+    return this.#wall;
+  }
+
+  count(actives: number, refs: number): void {
+    this.#keeper.count(actives, refs);
+  }
+
   /** `delay` in milliseconds from now; nothing or less means the next round. */
   after(delay: number, callback: () => void): TimeWatch {
-    return new MonotonicWatch(this.#monotonic, this.#keeper, now() + Math.max(0, delay), callback);
+    return new MonotonicWatch(this, now() + Math.max(0, delay), callback);
   }
 
   at(time: number, callback: () => void): TimeWatch {
-    this.#wall ??= new TimerQueue(wallNow());
-    return new WallWatch(this.#wall, this.#keeper, time, callback);
+    return new WallWatch(this, time, callback);
   }
 
   /** Both in ms on their own clock, Infinity when there is none. */
   nextDeadline(): number {
-    return this.#monotonic.nextDeadline();
+    return this.monotonic.nextDeadline();
   }
   nextWallDeadline(): number {
     return this.#wall === undefined ? Infinity : this.#wall.nextDeadline();
@@ -111,12 +126,14 @@ export class Timers {
 
   /** What a round measures its timers by: those set from now on are the next one's, however little they wait. */
   moment(): number {
-    return this.#monotonic.size > 0 ? now() : -Infinity;
+    return this.monotonic.size > 0 ? now() : -Infinity;
   }
 
   /** Appends some of what was due at that moment to `due`, in order. True when there may be more. */
   takeDue(moment: number, due: TimeWatch[]): boolean {
-    if (this.#monotonic.takeDue(moment, due as MonotonicWatch[], SOME) >= SOME) return true;
+    const taken = this.monotonic.takeDue(moment, due as MonotonicWatch[], SOME);
+    fetch(due);
+    if (taken >= SOME) return true;
     if (this.#wall === undefined || this.#wall.size === 0) return false;
     const nodes: WallNode[] = [];
     this.#wall.takeDue(wallNow(), nodes);
@@ -126,7 +143,7 @@ export class Timers {
 
   stopAll(): void {
     const all: TimeWatch[] = [];
-    this.#monotonic.takeDue(Infinity, all as MonotonicWatch[]);
+    this.monotonic.takeDue(Infinity, all as MonotonicWatch[]);
     const nodes: WallNode[] = [];
     this.#wall?.takeDue(Infinity, nodes);
     for (const { watcher } of nodes) all.push(watcher);

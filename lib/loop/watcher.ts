@@ -23,11 +23,11 @@ const REF = 2;
 /** It is counted among those that keep the process alive. */
 const KEEPS = 4;
 
-export abstract class WatcherBase extends AsyncResource implements Watcher {
-  readonly #keeper: Keeper;
+export abstract class WatcherBase<K extends Keeper = Keeper> extends AsyncResource implements Watcher {
+  readonly #keeper: K;
   #state = ACTIVE | REF;
 
-  constructor(type: string, keeper: Keeper) {
+  constructor(type: string, keeper: K) {
     const trigger = executionAsyncId();
     RESOURCE.triggerAsyncId = trigger < SMALL_INTEGERS ? trigger | 0 : trigger;
     super(type, RESOURCE);
@@ -63,6 +63,11 @@ export abstract class WatcherBase extends AsyncResource implements Watcher {
 
   [Symbol.dispose](): void {
     this.stop();
+  }
+
+  /** Whose book it is in. */
+  protected get keeper(): K {
+    return this.#keeper;
   }
 
   /** To be called by every constructor at its end: from now on it counts. */

@@ -180,6 +180,8 @@ export function checkFunction(value: unknown, name: string): asserts value is (.
 
 export function checkObject(value: unknown, name: string): asserts value is object {
   if (typeof value !== 'object' || value === null) throw invalidType(name, 'an object', value);
+  // Nearly always, and sooner known.
+  if (Object.getPrototypeOf(value) === Object.prototype) return;
   // What is in them are no properties: all of it would be passed over in silence.
   if (types.isMap(value) || types.isSet(value)) throw invalidType(name, 'a plain object', value);
 }
@@ -190,8 +192,9 @@ export function checkBoolean(value: unknown, name: string): asserts value is boo
 
 /** Refuses names that are not known and suggests the nearest one that is. */
 export function checkKeys(value: object, known: readonly string[], what: string): void {
-  for (const key of Object.keys(value)) {
-    if (!known.includes(key)) throw unknownName(what, key, known);
+  // This way, and not by Object.keys, no list is made of them.
+  for (const key in value) {
+    if (!known.includes(key) && Object.hasOwn(value, key)) throw unknownName(what, key, known);
   }
 }
 
