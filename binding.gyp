@@ -55,6 +55,7 @@
       'sources': [
         '<@(poller_sources)',
         'native/addon.cc',
+        'native/drive.cc',
         'native/loop.cc',
         'native/spawn.cc',
         'native/spawn/child.cc',

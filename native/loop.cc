@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <sys/socket.h>
 #include <unistd.h>
-#include <uv.h>
 
 #include <algorithm>
 #include <cmath>
@@ -12,6 +11,7 @@
 #include <utility>
 
 #include "addon.h"
+#include "drive.h"
 #include "forked.h"
 #include "js.h"
 #include "poller/poller.h"
@@ -36,62 +36,9 @@ int64_t ToNanos(double millis) {
   return millis <= 0 ? 0 : static_cast<int64_t>(std::ceil(millis * kNanosPerMilli));
 }
 
-// The handles on Node's loop. They outlive their LoopHandle until libuv has closed them.
-class Drive {
- public:
-  // Calls turn(owner) whenever the poller has something, or on every turn of Node's loop while it spins.
-  Drive(LoopHandle* owner, void (*turn)(LoopHandle*)) : owner_(owner), turn_(turn) {}
-
-  int Start(napi_env env, Poller* poller);
-  // Watches the poller's kernel object, which may be another one than before.
-  int Watch(Poller* poller);
-  void Unwatch();
-  bool watches() const { return poll_ != nullptr || relay_ != nullptr; }
-  void SetRef(bool ref);
-  void SetSpin(bool spin);
-  // Closes the handles; the object deletes itself when libuv is through with them.
-  void Close();
-
- private:
-  ~Drive() = default;
-
-  template <class Handle>
-  void CloseHandle(Handle* handle) {
-    handle->data = this;
-    uv_close(reinterpret_cast<uv_handle_t*>(handle), [](uv_handle_t* closed) {
-      auto* self = static_cast<Drive*>(closed->data);
-      delete reinterpret_cast<Handle*>(closed);
-      self->HandleClosed();
-    });
-  }
-  void HandleClosed() {
-    if (--open_ > 0 || !closing_) return;
-    if (hook_ != nullptr) napi_remove_async_cleanup_hook(hook_);
-    delete this;
-  }
-  void Turn() {
-    turned_ = true;
-    if (owner_ != nullptr) turn_(owner_);
-  }
-
-  LoopHandle* owner_;
-  void (*const turn_)(LoopHandle*);
-  uv_loop_t* loop_ = nullptr;
-  uv_poll_t* poll_ = nullptr;    // on the poller's kernel object
-  uv_async_t* relay_ = nullptr;  // instead, where the poller has none
-  uv_idle_t* idle_ = nullptr;    // active: Node's loop does not sleep
-  uv_check_t* check_ = nullptr;
-  napi_async_cleanup_hook_handle hook_ = nullptr;
-  int open_ = 0;
-  bool ref_ = false;
-  bool spin_ = false;
-  bool turned_ = false;  // in this turn of Node's loop
-  bool closing_ = false;
-};
-
 }  // namespace
 
-class LoopHandle {
+class LoopHandle final : private Drive::Owner {
  public:
   static LoopHandle* From(napi_env env, napi_value value) {
     // Looking for a tag on what is no object at all would throw.
@@ -171,7 +118,7 @@ class LoopHandle {
       if (napi_async_init(env_, resource, name, &async_context_) != napi_ok) return -ENOMEM;
       napi_create_reference(env_, turn, 0, &turn_ref_);
     }
-    drive_ = new Drive(this, [](LoopHandle* self) { self->Turn(); });
+    drive_ = new Drive(this);
     watched_ = poller_->incarnation();
     int error = drive_->Start(env_, poller_.get());
     if (error < 0) {
@@ -220,6 +167,9 @@ class LoopHandle {
     poller_.reset();
     if (!turning_) DestroyContext();
   }
+
+  void DriveTurned() override { Turn(); }
+  void DriveEnds() override { Close(); }
 
   // From Node's loop: fetch what is ready and hand over the whole batch in one call.
   void Turn() {
@@ -289,114 +239,6 @@ class LoopHandle {
   bool held_ = false;
   bool pending_ = false;
 };
-
-// ------------------------------------------------------------------------------------------- Drive
-
-namespace {
-
-int Drive::Start(napi_env env, Poller* poller) {
-  if (napi_get_uv_event_loop(env, &loop_) != napi_ok) return -ENOTSUP;
-  // An environment ends only after its handles are closed.
-  napi_add_async_cleanup_hook(
-      env,
-      [](napi_async_cleanup_hook_handle, void* data) {
-        auto* self = static_cast<Drive*>(data);
-        LoopHandle* owner = self->owner_;
-        if (owner != nullptr) {
-          owner->Close();
-        } else {
-          self->Close();
-        }
-      },
-      this, &hook_);
-  idle_ = new uv_idle_t;
-  uv_idle_init(loop_, idle_);
-  idle_->data = this;
-  uv_unref(reinterpret_cast<uv_handle_t*>(idle_));
-  check_ = new uv_check_t;
-  uv_check_init(loop_, check_);
-  check_->data = this;
-  uv_unref(reinterpret_cast<uv_handle_t*>(check_));
-  open_ = 2;
-  return Watch(poller);
-}
-
-int Drive::Watch(Poller* poller) {
-  if (closing_) return 0;
-  int error;
-  if (poller->fd() >= 0) {
-    auto poll = std::make_unique<uv_poll_t>();
-    error = uv_poll_init(loop_, poll.get(), poller->fd());
-    if (error < 0) return error;
-    poll_ = poll.release();
-    poll_->data = this;
-    open_++;
-    error = uv_poll_start(poll_, UV_READABLE,
-                          [](uv_poll_t* handle, int, int) { static_cast<Drive*>(handle->data)->Turn(); });
-  } else {
-    auto relay = std::make_unique<uv_async_t>();
-    error = uv_async_init(loop_, relay.get(),
-                          [](uv_async_t* handle) { static_cast<Drive*>(handle->data)->Turn(); });
-    if (error < 0) return error;
-    relay_ = relay.release();
-    relay_->data = this;
-    open_++;
-    error = poller->StartRelay([](void* async) { uv_async_send(static_cast<uv_async_t*>(async)); }, relay_);
-  }
-  bool ref = ref_;
-  ref_ = true;
-  SetRef(ref);
-  return error;
-}
-
-// The poller's relay, if there is one, rests when this is called: it would call a closing handle.
-void Drive::Unwatch() {
-  if (poll_ != nullptr) CloseHandle(std::exchange(poll_, nullptr));
-  if (relay_ != nullptr) CloseHandle(std::exchange(relay_, nullptr));
-}
-
-void Drive::SetRef(bool ref) {
-  if (ref == ref_) return;
-  ref_ = ref;
-  auto* handle =
-      poll_ != nullptr ? reinterpret_cast<uv_handle_t*>(poll_) : reinterpret_cast<uv_handle_t*>(relay_);
-  if (handle == nullptr) return;
-  if (ref) {
-    uv_ref(handle);
-  } else {
-    uv_unref(handle);
-  }
-}
-
-void Drive::SetSpin(bool spin) {
-  if (spin == spin_ || closing_) return;
-  spin_ = spin;
-  if (spin) {
-    uv_idle_start(idle_, [](uv_idle_t*) {});
-    uv_check_start(check_, [](uv_check_t* handle) {
-      auto* self = static_cast<Drive*>(handle->data);
-      // What came through the poll handle was a whole turn already.
-      if (!std::exchange(self->turned_, false)) self->Turn();
-      self->turned_ = false;
-    });
-  } else {
-    uv_idle_stop(idle_);
-    uv_check_stop(check_);
-  }
-}
-
-void Drive::Close() {
-  if (closing_) return;
-  closing_ = true;
-  owner_ = nullptr;
-  open_++;  // keeps it alive until the end of this function
-  if (idle_ != nullptr) CloseHandle(idle_);
-  if (check_ != nullptr) CloseHandle(check_);
-  Unwatch();
-  HandleClosed();
-}
-
-}  // namespace
 
 // ------------------------------------------------------------------------------------ what JavaScript sees
 

@@ -5,7 +5,8 @@
  *
  * Used by the loop; decides who is told what, in which order. Calls no handler itself: the loop's `invoke` does.
  */
-import { invalidValue, stateError, systemError } from '../sys/errors.ts';
+import { stateError, systemError } from '../sys/errors.ts';
+import { CALLS } from './backends.ts';
 import type { IoHandlers, IoOptions, IoWatcher } from './contract.ts';
 import {
   EDGE,
@@ -19,7 +20,7 @@ import {
   READ,
   WRITE,
 } from './native-loop.ts';
-import { type Keeper, WatcherBase } from './watcher.ts';
+import { type Host, type Keeper, WatcherBase } from './watcher.ts';
 
 /** Which reports wake which handler. ERR and HUP come unasked and wake whoever can find out more. */
 const WAKES_READ = READ | HANGUP | HALF_CLOSED | ERROR;
@@ -27,18 +28,18 @@ const WAKES_WRITE = WRITE | HANGUP | ERROR;
 const WAKES_HANGUP = HANGUP | HALF_CLOSED | ERROR;
 
 const EBADF = -9;
-/** What each backend's own call for a change of interest is named, for errors. */
-const CHANGE_CALLS = { epoll: 'epoll_ctl', kqueue: 'kevent', poll: 'poll' } as const;
+/** An INVALID report has the errno here. */
+const ERRNO_SHIFT = 16;
+/** What a watcher can be armed for. */
+const DIRECTIONS = [READ, WRITE, HANGUP, ERROR] as const;
 
 type Handler = (fd: number) => void;
 
 /** What the table needs of its loop. */
-export interface IoHost extends Keeper {
-  readonly backend: keyof typeof CHANGE_CALLS;
+export interface IoHost extends Host {
+  readonly backend: keyof typeof CALLS;
   /** Throws when the loop is closed, or the parent's. */
   usable(): void;
-  /** Runs a handler in the async context of its watcher, with errors set aside. */
-  invoke<A>(watcher: WatcherBase, callback: (a: A) => void, a: A): void;
   invoke2<A, B>(watcher: WatcherBase, callback: (a: A, b: B) => void, a: A, b: B): void;
   /** There is something to tell that no descriptor will announce. */
   hurry(): void;
@@ -49,8 +50,13 @@ interface Descriptor {
   readonly slot: number;
   readonly generation: number;
   readonly edge: boolean;
-  /** Replaced, never changed in place: a dispatch may be walking it. */
-  watchers: readonly IoWatch[];
+  /** In the order of watching. One that joins or leaves while a dispatch walks them has nothing due. */
+  readonly watchers: Set<IoWatch>;
+  /** The only one, if there is but one. */
+  single: IoWatch | undefined;
+  /** How many of them are armed for each of DIRECTIONS: their union must not cost a walk through all of them. */
+  readonly armed: number[];
+  exclusives: number;
   /** What the poller has. */
   mask: number;
 }
@@ -65,8 +71,8 @@ export class IoWatch extends WatcherBase implements IoWatcher {
   readonly onError: ((error: Error, fd: number) => void) | undefined;
   /** What it is interested in at all. */
   wants: number;
-  /** What it waits for now. */
-  arms: number;
+  /** What it waits for now. Set by the table, which counts. */
+  arms = 0;
   /** What the event that is being dispatched has for it. */
   due = 0;
   /** The loop's own: its read handler is not a user's callback. */
@@ -97,7 +103,10 @@ export class IoWatch extends WatcherBase implements IoWatcher {
     if (handlers.onHangup !== undefined) wants |= HANGUP;
     // Alone, onError hears of errors, which come unasked.
     this.wants = wants === 0 ? ERROR : wants;
-    this.arms = this.wants;
+  }
+
+  /** It is in its record: from now on it counts. */
+  begin(): void {
     this.enlist();
   }
 
@@ -110,10 +119,9 @@ export class IoWatch extends WatcherBase implements IoWatcher {
   drop(directions: number): void {
     if ((this.wants & directions) === 0) return;
     this.wants &= ~directions;
-    this.arms &= this.wants;
     this.due &= this.wants;
     if (this.wants === 0) this.stop();
-    else this.#table.changed(this);
+    else this.#table.disarm(this, directions);
   }
 
   protected override get armed(): boolean {
@@ -158,12 +166,15 @@ export class IoTable {
     }
     const record = known ?? this.#enter(fd, edge);
     const watcher = new IoWatch(this, this.#host, fd, handlers, options, internal);
-    record.watchers = [...record.watchers, watcher];
+    this.#join(record, watcher);
+    watcher.begin();
     // The kernel is asked even if the mask stays: a descriptor that was closed meanwhile must be refused.
     const errno = this.#update(record, true);
     if (errno < 0) {
       watcher.stop();
-      throw systemError(errno, CHANGE_CALLS[this.#host.backend], { fd });
+      // Those who were there before are told of it as well, in the next round.
+      if (errno === EBADF && record.watchers.size > 0) this.#refuse(record, errno);
+      throw systemError(errno, CALLS[this.#host.backend].change, { fd });
     }
     return watcher;
   }
@@ -182,24 +193,29 @@ export class IoTable {
 
   rearm(watcher: IoWatch): void {
     this.#host.usable();
-    watcher.arms = watcher.wants;
-    // Edges that were told already are told again only if the kernel hears of the descriptor again.
-    this.changed(watcher, true);
-  }
-
-  /** A watcher's `arms` changed. A refusal by the kernel is told in the next round. */
-  changed(watcher: IoWatch, rearmed = false): void {
-    watcher.settle();
     const record = this.#byFd.get(watcher.fd);
     if (record === undefined) return;
-    this.#sync(record, rearmed && record.edge);
+    arm(record, watcher, watcher.wants);
+    watcher.settle();
+    // Edges that were told already are told again only if the kernel hears of the descriptor again.
+    this.#sync(record, record.edge);
+  }
+
+  disarm(watcher: IoWatch, directions: number): void {
+    const record = this.#byFd.get(watcher.fd);
+    if (record === undefined) return;
+    arm(record, watcher, watcher.arms & ~directions);
+    watcher.settle();
+    this.#sync(record, false);
   }
 
   remove(watcher: IoWatch): void {
     const record = this.#byFd.get(watcher.fd);
-    if (record === undefined) return;
-    record.watchers = record.watchers.filter((other) => other !== watcher);
-    if (record.watchers.length > 0) {
+    if (record === undefined || !record.watchers.delete(watcher)) return;
+    arm(record, watcher, 0);
+    if (watcher.exclusive) record.exclusives--;
+    record.single = record.watchers.size === 1 ? first(record.watchers) : undefined;
+    if (record.watchers.size > 0) {
       this.#sync(record, false);
       return;
     }
@@ -219,11 +235,11 @@ export class IoTable {
   dispatch(slot: number, generation: number, mask: number): void {
     const record = this.#bySlot[slot];
     if (record === undefined || record.generation !== generation) return;
-    const { watchers, fd } = record;
+    const { watchers, single, fd } = record;
     const host = this.#host;
-    if (watchers.length === 1 && (mask & INVALID) === 0) {
+    if (single !== undefined && (mask & INVALID) === 0) {
       // Nearly always: one watcher that is told nothing but reading and writing, and stays armed.
-      const watcher = watchers[0] as IoWatch;
+      const watcher = single;
       const due = wakes(mask) & watcher.arms;
       if (due !== 0 && (due & ~(READ | WRITE)) === 0 && !watcher.oneshot && !watcher.internal) {
         if ((due & READ) !== 0) host.invoke(watcher, watcher.onReadReady as Handler, fd);
@@ -233,7 +249,7 @@ export class IoTable {
         return;
       }
     }
-    for (const watcher of watchers) offer(watcher, mask);
+    for (const watcher of watchers) offer(record, watcher, mask);
     // In this order, whoever watches: what can be read before what can be written, and the end last. What is due is
     // struck off before the handler runs: a round inside of it may come here for the same descriptor, and then goes on
     // with what is left.
@@ -253,8 +269,8 @@ export class IoTable {
       watcher.due &= ~HANGUP;
       host.invoke(watcher, watcher.onHangup as Handler, fd);
     }
-    if ((mask & INVALID) !== 0) this.#fail(record, EBADF);
-    else if ((mask & (ERROR | HANGUP)) !== 0) this.#tellError(record, watchers);
+    if ((mask & INVALID) !== 0) this.#fail(record, -(mask >>> ERRNO_SHIFT) || EBADF);
+    else if ((mask & (ERROR | HANGUP)) !== 0) this.#tellError(record);
     // Also when nothing was due: a round inside a handler meets what the handler's own event has disarmed and not yet
     // taken from the kernel, which would say it for ever.
     for (const watcher of record.watchers) watcher.settle();
@@ -268,9 +284,9 @@ export class IoTable {
   }
 
   /** ERR without a reader, writer or hangup handler to find out: looked up for those who only want to know. */
-  #tellError(record: Descriptor, watchers: readonly IoWatch[]): void {
+  #tellError(record: Descriptor): void {
     let error: Error | undefined;
-    for (const watcher of watchers) {
+    for (const watcher of record.watchers) {
       if ((watcher.due & ERROR) === 0 || watcher.onError === undefined) continue;
       watcher.due &= ~ERROR;
       error ??= systemError(-nativeLoop().descriptorError(record.fd), 'getsockopt', { fd: record.fd });
@@ -283,7 +299,7 @@ export class IoTable {
     for (const watcher of record.watchers) {
       if (!watcher.active) continue;
       watcher.stop();
-      const error = systemError(errno, CHANGE_CALLS[this.#host.backend], { fd: record.fd });
+      const error = systemError(errno, CALLS[this.#host.backend].change, { fd: record.fd });
       this.#host.invoke2(watcher, watcher.onError ?? surface, error, record.fd);
     }
   }
@@ -291,15 +307,36 @@ export class IoTable {
   #enter(fd: number, edge: boolean): Descriptor {
     const slot = this.#freeSlots.pop() ?? this.#bySlot.length;
     this.#lastGeneration = (this.#lastGeneration + 1) >>> 0;
-    const record = { fd, slot, generation: this.#lastGeneration, edge, watchers: [], mask: 0 };
+    const record: Descriptor = {
+      fd,
+      slot,
+      generation: this.#lastGeneration,
+      edge,
+      watchers: new Set(),
+      single: undefined,
+      armed: [0, 0, 0, 0],
+      exclusives: 0,
+      mask: 0,
+    };
     this.#bySlot[slot] = record;
     this.#byFd.set(fd, record);
     return record;
   }
 
+  #join(record: Descriptor, watcher: IoWatch): void {
+    record.watchers.add(watcher);
+    record.single = record.watchers.size === 1 ? watcher : undefined;
+    if (watcher.exclusive) record.exclusives++;
+    arm(record, watcher, watcher.wants);
+  }
+
+  /** What the kernel refuses is told in the next round. */
   #sync(record: Descriptor, always: boolean): void {
     const errno = this.#update(record, always);
-    if (errno >= 0) return;
+    if (errno < 0) this.#refuse(record, errno);
+  }
+
+  #refuse(record: Descriptor, errno: number): void {
     this.#refused.push({ record, errno });
     this.#host.hurry();
   }
@@ -307,14 +344,12 @@ export class IoTable {
   /** Makes the poller's interest what the watchers are armed for; `always`: even if it is that already. */
   #update(record: Descriptor, always: boolean): number {
     let mask = 0;
-    let exclusive = false;
-    for (const watcher of record.watchers) {
-      mask |= watcher.arms;
-      exclusive ||= watcher.exclusive;
+    for (let at = 0; at < DIRECTIONS.length; at++) {
+      if ((record.armed[at] as number) > 0) mask |= DIRECTIONS[at] as number;
     }
     if (mask !== 0) {
       if (record.edge) mask |= EDGE;
-      if (exclusive) mask |= EXCLUSIVE;
+      if (record.exclusives > 0) mask |= EXCLUSIVE;
     }
     const before = record.mask;
     if (mask === before && (!always || mask === 0)) return 0;
@@ -344,26 +379,31 @@ function wakes(mask: number): number {
 }
 
 /** Marks what of an event is for this watcher and disarms what is told only once. */
-function offer(watcher: IoWatch, mask: number): void {
+function offer(record: Descriptor, watcher: IoWatch, mask: number): void {
   const { arms } = watcher;
   const due = wakes(mask) & arms;
   watcher.due |= due;
-  if (due !== 0) watcher.arms = watcher.oneshot ? 0 : arms & ~(due & (HANGUP | ERROR));
+  if (due !== 0) arm(record, watcher, watcher.oneshot ? 0 : arms & ~(due & (HANGUP | ERROR)));
+}
+
+/** Changes what a watcher waits for, and what its record knows of that. */
+function arm(record: Descriptor, watcher: IoWatch, arms: number): void {
+  const changed = watcher.arms ^ arms;
+  watcher.arms = arms;
+  if (changed === 0) return;
+  for (let at = 0; at < DIRECTIONS.length; at++) {
+    const direction = DIRECTIONS[at] as number;
+    if ((changed & direction) !== 0)
+      record.armed[at] = (record.armed[at] as number) + ((arms & direction) !== 0 ? 1 : -1);
+  }
+}
+
+function first(watchers: ReadonlySet<IoWatch>): IoWatch | undefined {
+  for (const watcher of watchers) return watcher;
+  return undefined;
 }
 
 /** Stands in for a missing onError: the error surfaces as a callback's would. */
 function surface(error: Error): void {
   throw error;
-}
-
-export function checkHandlers(handlers: IoHandlers): void {
-  const { onReadReady, onWriteReady, onHangup, onError } = handlers;
-  if (
-    onReadReady === undefined &&
-    onWriteReady === undefined &&
-    onHangup === undefined &&
-    onError === undefined
-  ) {
-    throw invalidValue('handlers', 'an object with onReadReady, onWriteReady, onHangup or onError', handlers);
-  }
 }

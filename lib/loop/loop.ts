@@ -8,12 +8,13 @@
  */
 import { constants } from 'node:os';
 import { inspect } from 'node:util';
-import { isMainThread } from 'node:worker_threads';
 import {
+  checkAbortSignal,
   checkBoolean,
   checkFd,
   checkFunction,
   checkKeys,
+  checkMillis,
   checkObject,
   invalidType,
   invalidValue,
@@ -21,6 +22,7 @@ import {
   stateError,
   systemError,
 } from '../sys/errors.ts';
+import { CALLS, chooseBackend, usableBackends } from './backends.ts';
 import type {
   BackendName,
   IoHandlers,
@@ -30,9 +32,14 @@ import type {
   TimeWatcher,
   Watcher,
 } from './contract.ts';
-import { checkHandlers, type IoHost, IoTable } from './io.ts';
+import { Drive } from './drive.ts';
+import { IdleQueue } from './idle.ts';
+import { type IoHost, IoTable } from './io.ts';
+import { takeHandlers, takeOptions } from './io-arguments.ts';
 import { forkGeneration, HANGUP, type Handle, nativeLoop, READ, WRITE } from './native-loop.ts';
-import { now, Timers, type TimeWatch, wallNow } from './time.ts';
+import { OpenPromises } from './promises.ts';
+import { Runs } from './runs.ts';
+import { now, Timers, type TimeWatch } from './time.ts';
 import { WatcherBase } from './watcher.ts';
 
 /** Something that the floors above run in every round, between I/O and timers, in the order of adding. */
@@ -47,32 +54,8 @@ export interface Phase {
   close(): void;
 }
 
-interface Run {
-  /** A blocking run looks at this after each round; the promise of an integrated one is settled by these. */
-  ended: boolean;
-  result: unknown;
-  resolve?: (result: unknown) => void;
-  reject?: (error: Error) => void;
-}
-
-class IdleWatch extends WatcherBase {
-  readonly callback: () => void;
-  constructor(loop: IoHost, callback: () => void) {
-    super('FORKBEARD_IDLE', loop);
-    this.callback = callback;
-    this.enlist();
-  }
-  protected override onStop(): void {
-    // The queue skips what is not active.
-  }
-}
-
 const FIRST_BATCH = 256;
 const LARGEST_BATCH = 1 << 16;
-/** How often a wall-clock deadline is looked at where the kernel does not say that the clock was set, ms. */
-const WALL_RECHECK = 1000;
-/** A Worker that is terminated is not told by the kernel: it must come back to JavaScript to notice, ms. */
-const LONGEST_SLEEP = isMainThread ? Infinity : 100;
 /**
  * Where the stack ends in the middle of an async context, Node ends the process. A handler that starts a round which calls
  * it again gets there after 700 rounds, with the stack that V8 has by default.
@@ -91,20 +74,20 @@ let loopsMade = 0;
 let roundsDeep = 0;
 /** `runSync` calls that this thread is inside of. */
 let blockingRuns = 0;
-let available: readonly BackendName[] | undefined;
 
 export class EventLoop implements Disposable {
   /** Backends that are compiled in and usable on this machine, best first. */
   static get backends(): readonly BackendName[] {
-    available ??= Object.freeze(nativeLoop().backends());
-    return available;
+    return usableBackends();
   }
 
-  readonly backend: BackendName;
+  readonly #backend: BackendName;
   readonly #handle: Handle;
   readonly #drainEach: boolean;
   readonly #io: IoTable;
   readonly #timers: Timers;
+  readonly #idle: IdleQueue;
+  readonly #drive: Drive;
   readonly #phases: Phase[] = [];
   readonly #host: IoHost;
   readonly #turn: (count: number) => void;
@@ -118,34 +101,17 @@ export class EventLoop implements Disposable {
   #batch = new Uint32Array(3 * FIRST_BATCH);
   #cursor = 0;
   #count = 0;
-  #due: TimeWatch[] = [];
-  #dueCursor = 0;
-  #idle: IdleWatch[] = [];
-  #idleNow: IdleWatch[] = [];
-  #idleCursor = 0;
 
   /** Rounds in progress, one inside the other. */
   #depth = 0;
   /** Callbacks run so far. */
   #calls = 0;
   #errors: unknown[] = [];
+  /** Why there is no alarm for the next timer, if it was refused. */
+  #alarmErrno = 0;
 
-  readonly #runs: Run[] = [];
-  /** Ended integrated runs whose promises are settled when the round is over. */
-  #ended: Run[] = [];
-  /** Rejects the promises of `later` and `delay` that are still open. */
-  readonly #waiting = new Set<(error: Error) => void>();
-
-  // What Node's loop was told last.
-  #driven = false;
-  #actives = 0;
-  #refs = 0;
-  #isHeld = false;
-  #isRef = false;
-  #isPending = false;
-  #alarm = Infinity;
-  #wallAlarm = Infinity;
-  #kernelTellsWall = true;
+  readonly #runs = new Runs();
+  readonly #promises = new OpenPromises();
 
   constructor(options: LoopOptions = {}) {
     checkObject(options, 'options');
@@ -154,21 +120,23 @@ export class EventLoop implements Disposable {
     if (drain !== 'handler' && drain !== 'batch')
       throw invalidValue('options.drain', "'handler' or 'batch'", drain);
     this.#drainEach = drain === 'handler' && drainTicks !== undefined;
-    this.backend = chooseBackend(options.backend);
-    const handle = nativeLoop().open(this.backend);
-    if (typeof handle === 'number') throw systemError(handle, CREATE_CALLS[this.backend]);
+    this.#backend = chooseBackend(options.backend);
+    const handle = nativeLoop().open(this.#backend);
+    if (typeof handle === 'number') throw systemError(handle, CALLS[this.#backend].create);
     this.#handle = handle;
     this.#generation = forkGeneration();
     nativeLoop().setBatch(handle, this.#batch);
     this.#id = makeId();
     this.#turn = (count) => {
-      if (count < 0) throw systemError(count, WAIT_CALLS[this.backend]);
+      if (count < 0) throw systemError(count, CALLS[this.#backend].wait);
       this.#cursor = 0;
       this.#count = count;
+      const isSecondTry = this.#alarmErrno < 0;
       this.#round();
+      if (isSecondTry && this.#alarmErrno < 0) this.#surfaceAlarm();
     };
     this.#host = {
-      backend: this.backend,
+      backend: this.#backend,
       usable: () => this.usable(),
       invoke: this.invoke.bind(this),
       invoke2: (watcher, callback, a, b) => this.#invoke2(watcher, callback, a, b),
@@ -177,6 +145,13 @@ export class EventLoop implements Disposable {
     };
     this.#io = new IoTable(this.#host, handle);
     this.#timers = new Timers(this.#host);
+    this.#idle = new IdleQueue(this.#host);
+    this.#drive = new Drive(handle, this.#timers);
+  }
+
+  /** What it runs on. */
+  get backend(): BackendName {
+    return this.#backend;
   }
 
   /** Unique in this process tree: a loop re-created in a forked child has another id. */
@@ -194,7 +169,7 @@ export class EventLoop implements Disposable {
 
   /** Whether a run of this loop is under way, of whichever kind. */
   get running(): boolean {
-    return this.#runs.length > 0;
+    return this.#runs.size > 0;
   }
 
   /** Monotonic clock, ms with sub-millisecond digits. */
@@ -207,26 +182,8 @@ export class EventLoop implements Disposable {
   /** Any number of watchers may share a descriptor. Regular files are always ready, on every backend. */
   watchIo(fd: number, handlers: IoHandlers, options: IoOptions = {}): IoWatcher {
     checkFd(fd);
-    checkObject(handlers, 'handlers');
-    checkKeys(handlers, IO_HANDLERS, 'handler');
-    // Read once: what was checked is what is used.
-    const taken: IoHandlers = {};
-    for (const name of IO_HANDLERS) {
-      const handler = handlers[name];
-      if (handler === undefined) continue;
-      checkFunction(handler, `handlers.${name}`);
-      taken[name] = handler as never;
-    }
-    checkHandlers(taken);
-    checkObject(options, 'options');
-    checkKeys(options, IO_OPTIONS, 'option');
-    const chosen: IoOptions = {};
-    for (const name of IO_OPTIONS) {
-      const value = options[name];
-      if (value === undefined) continue;
-      checkBoolean(value, `options.${name}`);
-      chosen[name] = value;
-    }
+    const taken = takeHandlers(handlers);
+    const chosen = takeOptions(options);
     this.ready();
     return this.#io.watch(fd, taken, chosen);
   }
@@ -267,7 +224,12 @@ export class EventLoop implements Disposable {
     } else {
       throw invalidValue('when', 'an object with either "after" or "at"', when);
     }
-    if (this.#depth === 0) this.#settleAlarms();
+    if (this.#depth > 0) return watcher;
+    const errno = this.#drive.settleAlarms();
+    if (errno < 0) {
+      watcher.stop();
+      throw systemError(errno, CALLS[this.#backend].alarm);
+    }
     return watcher;
   }
 
@@ -284,8 +246,7 @@ export class EventLoop implements Disposable {
   watchIdle(callback: () => void): Watcher {
     checkFunction(callback, 'callback');
     this.ready();
-    const watcher = new IdleWatch(this.#host, callback as () => void);
-    this.#idle.push(watcher);
+    const watcher = this.#idle.add(callback as () => void);
     this.hurry();
     return watcher;
   }
@@ -295,7 +256,7 @@ export class EventLoop implements Disposable {
   later(callback: () => void): Watcher;
   later(callback?: () => void): Promise<void> | Watcher {
     if (callback !== undefined) return this.watchIdle(callback);
-    return this.#promise((done) => this.watchIdle(done));
+    return this.#promises.make((done) => this.watchIdle(done));
   }
 
   /** Fulfilled after `ms` milliseconds, never early; rejected with an AbortError when `signal` says so. */
@@ -303,7 +264,8 @@ export class EventLoop implements Disposable {
     checkMillis(ms, 'ms');
     checkObject(options, 'options');
     checkKeys(options, ['signal'], 'option');
-    return this.#promise((done) => this.watchTime({ after: ms }, done), checkSignal(options.signal));
+    const signal = checkAbortSignal(options.signal);
+    return this.#promises.make((done) => this.watchTime({ after: ms }, done), signal);
   }
 
   // ------------------------------------------------------------------------------------- running
@@ -316,9 +278,7 @@ export class EventLoop implements Disposable {
   async run<T = void>(): Promise<T> {
     this.ready();
     this.#countWatchers(1, 1);
-    return new Promise<unknown>((resolve, reject) => {
-      this.#runs.push({ ended: false, result: undefined, resolve, reject });
-    }) as Promise<T>;
+    return this.#runs.promise() as Promise<T>;
   }
 
   /**
@@ -328,8 +288,7 @@ export class EventLoop implements Disposable {
   runSync<T = void>(): T {
     this.ready();
     checkDepth();
-    const run: Run = { ended: false, result: undefined };
-    this.#runs.push(run);
+    const run = this.#runs.enter();
     blockingRuns++;
     try {
       while (!run.ended) {
@@ -339,8 +298,7 @@ export class EventLoop implements Disposable {
       }
     } finally {
       blockingRuns--;
-      const index = this.#runs.indexOf(run);
-      if (index >= 0) this.#runs.splice(index, 1);
+      this.#runs.leave(run);
     }
     return run.result as T;
   }
@@ -362,12 +320,7 @@ export class EventLoop implements Disposable {
 
   /** Ends the innermost run, after the current batch. */
   stop(result?: unknown): void {
-    const run = this.#runs.pop();
-    if (run === undefined) return;
-    run.ended = true;
-    run.result = result;
-    if (run.resolve === undefined) return;
-    this.#ended.push(run);
+    this.#runs.end(result);
     if (this.#depth === 0) this.#settleRuns();
   }
 
@@ -375,16 +328,12 @@ export class EventLoop implements Disposable {
   postFork(): void {
     if (this.#closed) throw closedError();
     const errno = nativeLoop().recreate(this.#handle);
-    if (errno < 0) throw systemError(errno, CREATE_CALLS[this.backend]);
+    if (errno < 0) throw systemError(errno, CALLS[this.#backend].create);
     this.#id = makeId();
     // Events that the parent fetched are the parent's; what is still so, the new kernel objects will say.
     if (forkGeneration() !== this.#generation) this.#cursor = this.#count;
     this.#generation = forkGeneration();
-    this.#isHeld = false;
-    this.#isRef = false;
-    this.#isPending = false;
-    this.#alarm = Infinity;
-    this.#wallAlarm = Infinity;
+    this.#drive.recreated();
     for (const phase of this.#phases) phase.recreated();
     if (this.#depth === 0) this.#settleDrive();
   }
@@ -394,16 +343,13 @@ export class EventLoop implements Disposable {
     if (this.#closed) return;
     this.#io.stopAll();
     this.#timers.stopAll();
-    for (const watcher of this.#due) watcher.stop();
-    for (const watcher of [...this.#idle, ...this.#idleNow]) watcher.stop();
+    this.#idle.stopAll();
     for (const phase of this.#phases) phase.close();
     this.#closed = true;
     this.#cursor = this.#count;
     nativeLoop().close(this.#handle);
-    const runs = this.#runs.filter((run) => run.reject !== undefined);
-    this.#runs.length = 0;
-    for (const run of runs.reverse()) run.reject?.(closedError());
-    for (const reject of [...this.#waiting]) reject(closedError());
+    this.#runs.rejectAll(closedError);
+    this.#promises.rejectAll(closedError);
   }
 
   [Symbol.dispose](): void {
@@ -412,7 +358,7 @@ export class EventLoop implements Disposable {
 
   [inspect.custom](): string {
     const state = this.#closed ? 'closed' : this.running ? 'running' : 'open';
-    return `Loop { backend: '${this.backend}', id: '${this.#id}', ${state}, watchers: ${this.#actives} }`;
+    return `Loop { backend: '${this.#backend}', id: '${this.#id}', ${state}, watchers: ${this.#drive.actives} }`;
   }
 
   // ------------------------------------------------------------- for the floor above (not for users)
@@ -460,10 +406,9 @@ export class EventLoop implements Disposable {
   /** @internal Usable, and driven by Node's event loop from now on. */
   protected ready(): void {
     this.usable();
-    if (this.#driven) return;
-    const errno = nativeLoop().startDrive(this.#handle, this.#turn);
+    if (this.#drive.started) return;
+    const errno = this.#drive.start(this.#turn);
     if (errno < 0) throw systemError(errno, 'uv_poll_init');
-    this.#driven = true;
   }
 
   /** @internal There is something to run that no descriptor announces. */
@@ -491,34 +436,19 @@ export class EventLoop implements Disposable {
   /** Waits for a batch, `limit` ms at most, unless one is still being dispatched further out. */
   #fetch(limit: number): void {
     if (this.#cursor < this.#count) return;
-    const count = nativeLoop().wait(this.#handle, this.#hasWork() ? 0 : this.#patience(limit));
+    const count = nativeLoop().wait(this.#handle, this.#hasWork() ? 0 : this.#drive.patience(limit));
     if (count < 0) {
       if (count === ESTALE) throw forkedError();
-      throw systemError(count, WAIT_CALLS[this.backend]);
+      throw systemError(count, CALLS[this.#backend].wait);
     }
     this.#cursor = 0;
     this.#count = count;
   }
 
   #hasWork(): boolean {
-    if (this.#idle.length > 0 || this.#idleCursor < this.#idleNow.length) return true;
-    if (this.#dueCursor < this.#due.length || this.#io.pending) return true;
+    if (this.#idle.pending || this.#timers.pending || this.#io.pending) return true;
     for (const phase of this.#phases) if (phase.pending) return true;
     return false;
-  }
-
-  /** `limit`, or less if a timer is due before. */
-  #patience(limit: number): number {
-    let wait = Math.min(limit, LONGEST_SLEEP);
-    const next = this.#timers.nextDeadline();
-    if (next !== Infinity) wait = Math.min(wait, Math.max(0, next - now()));
-    const wall = this.#timers.nextWallDeadline();
-    if (wall !== Infinity) {
-      this.#settleWallAlarm();
-      wait = Math.min(wait, Math.max(0, wall - wallNow()));
-      if (!this.#kernelTellsWall) wait = Math.min(wait, WALL_RECHECK);
-    }
-    return wait;
   }
 
   /** One round. Returns the number of callbacks run; throws what they threw. */
@@ -535,8 +465,8 @@ export class EventLoop implements Disposable {
       if (this.#io.pending) this.#io.tellRefused();
       const phases = this.#phases;
       for (let i = 0; i < phases.length; i++) (phases[i] as Phase).run();
-      this.#fireTimers();
-      this.#runIdle();
+      this.#timers.run();
+      this.#idle.run();
       if (!this.#drainEach && this.#calls !== before) this.#drain();
     } finally {
       roundsDeep--;
@@ -544,11 +474,8 @@ export class EventLoop implements Disposable {
       this.#errors = outerErrors;
     }
     if (this.#depth === 0) {
-      if (this.#ended.length > 0) this.#settleRuns();
-      // The alarm that rang brought this round about, or was swallowed by its wait. So may have been the one on the wall
-      // clock, for a time that has not come yet: the clock was set back before we looked.
-      if (this.#alarm <= now()) this.#alarm = Infinity;
-      this.#wallAlarm = Infinity;
+      this.#settleRuns();
+      this.#drive.rang();
       if (!this.#closed) this.#settleDrive();
     }
     if (errors.length === 1) throw errors[0];
@@ -570,42 +497,6 @@ export class EventLoop implements Disposable {
     }
   }
 
-  #fireTimers(): void {
-    const moment = this.#timers.moment();
-    // A round further out that was firing when this one began goes first, and finds what else it had to fire itself.
-    let more = this.#dueCursor >= this.#due.length && this.#timers.takeDue(moment, this.#due);
-    for (;;) {
-      while (this.#dueCursor < this.#due.length) {
-        const watcher = this.#due[this.#dueCursor++] as TimeWatch;
-        if (!watcher.active) continue;
-        watcher.retire();
-        this.invoke(watcher, watcher.callback, undefined);
-        watcher.emitDestroy();
-      }
-      this.#due.length = 0;
-      this.#dueCursor = 0;
-      if (!more) return;
-      more = this.#timers.takeDue(moment, this.#due);
-    }
-  }
-
-  #runIdle(): void {
-    if (this.#idleNow.length === 0) {
-      if (this.#idle.length === 0) return;
-      this.#idleNow = this.#idle;
-      this.#idle = [];
-    }
-    while (this.#idleCursor < this.#idleNow.length) {
-      const watcher = this.#idleNow[this.#idleCursor++] as IdleWatch;
-      if (!watcher.active) continue;
-      watcher.retire();
-      this.invoke(watcher, watcher.callback, undefined);
-      watcher.emitDestroy();
-    }
-    this.#idleNow = [];
-    this.#idleCursor = 0;
-  }
-
   #drain(): void {
     for (;;) {
       try {
@@ -621,152 +512,36 @@ export class EventLoop implements Disposable {
   }
 
   #settleRuns(): void {
-    const ended = this.#ended;
-    this.#ended = [];
-    for (const run of ended) {
-      this.#countWatchers(-1, -1);
-      run.resolve?.(run.result);
-    }
+    const ended = this.#runs.settle();
+    if (ended > 0) this.#countWatchers(-ended, -ended);
   }
 
   // ------------------------------------------------------------------------------ integrated mode
 
   #countWatchers(actives: number, refs: number): void {
-    this.#actives += actives;
-    this.#refs += refs;
-    if (this.#depth === 0) this.#settleKeeping();
-  }
-
-  /** Tells Node's loop whether to live for us, and the garbage collector whether we are needed. */
-  #settleKeeping(): void {
-    if (!this.#driven || this.#closed) return;
-    const held = this.#actives > 0;
-    if (held !== this.#isHeld) {
-      this.#isHeld = held;
-      nativeLoop().setHold(this.#handle, held);
-    }
-    const ref = this.#refs > 0;
-    if (ref !== this.#isRef) {
-      this.#isRef = ref;
-      nativeLoop().setRef(this.#handle, ref);
-    }
+    this.#drive.count(actives, refs);
+    if (this.#depth === 0 && !this.#closed) this.#drive.settleKeeping();
   }
 
   #settleDrive(): void {
-    this.#settleKeeping();
-    const pending = this.#hasWork();
-    if (pending !== this.#isPending) {
-      this.#isPending = pending;
-      nativeLoop().setPending(this.#handle, pending);
-    }
-    this.#settleAlarms();
+    this.#alarmErrno = this.#drive.settle(this.#hasWork());
   }
 
-  /** The alarm that wakes Node's loop may ring too early, which costs a turn, but never too late. */
-  #settleAlarms(): void {
-    let wanted = this.#timers.nextDeadline();
-    const wall = this.#timers.nextWallDeadline();
-    if (wall === Infinity && wanted >= this.#alarm) return;
-    const time = now();
-    if (wall !== Infinity) {
-      this.#settleWallAlarm();
-      if (!this.#kernelTellsWall)
-        wanted = Math.min(wanted, time + Math.min(WALL_RECHECK, Math.max(0, wall - wallNow())));
-    }
-    if (wanted >= this.#alarm) return;
-    const errno = nativeLoop().setAlarm(this.#handle, Math.max(0, wanted - time));
-    if (errno >= 0) this.#alarm = wanted;
-  }
-
-  #settleWallAlarm(): void {
-    const wall = this.#timers.nextWallDeadline();
-    if (wall === this.#wallAlarm || !this.#kernelTellsWall) return;
-    this.#wallAlarm = wall;
-    // Not within the millisecond before: our own reading of that clock has whole ones, and the alarm rings only once.
-    const at = Math.ceil(Math.max(0, wall));
-    this.#kernelTellsWall = nativeLoop().setWallAlarm(this.#handle, at) >= 0;
-  }
-
-  /** A promise for what `start` calls; rejected when the loop is closed before, or when `signal` aborts. */
-  #promise(start: (done: () => void) => Watcher, signal?: AbortSignal): Promise<void> {
-    return new Promise((resolve, reject) => {
-      if (signal?.aborted) {
-        reject(abortError(signal));
-        return;
-      }
-      const settle = (action: () => void) => {
-        this.#waiting.delete(fail);
-        signal?.removeEventListener('abort', abort);
-        action();
-      };
-      const watcher = start(() => settle(resolve));
-      const fail = (error: Error) => settle(() => reject(error));
-      const abort = () => {
-        watcher.stop();
-        fail(abortError(signal as AbortSignal));
-      };
-      this.#waiting.add(fail);
-      signal?.addEventListener('abort', abort);
-    });
+  /** The kernel gave no alarm in two turns. Without one the timers would never come, and nobody would know why. */
+  #surfaceAlarm(): void {
+    const errno = this.#alarmErrno;
+    this.#alarmErrno = 0;
+    this.#drive.rest(this.#hasWork());
+    throw systemError(errno, CALLS[this.#backend].alarm);
   }
 }
 
 // ------------------------------------------------------------------------------------- constants and checks
 
 const TIMES = ['after', 'at'] as const;
-const IO_HANDLERS = ['onReadReady', 'onWriteReady', 'onHangup', 'onError'] as const;
-const IO_OPTIONS = ['edge', 'oneshot', 'exclusive'] as const;
-const BACKENDS: readonly string[] = ['epoll', 'kqueue', 'poll'];
-const CREATE_CALLS = { epoll: 'epoll_create1', kqueue: 'kqueue', poll: 'eventfd' } as const;
-const WAIT_CALLS = { epoll: 'epoll_wait', kqueue: 'kevent', poll: 'poll' } as const;
-
-function chooseBackend(asked: BackendName | undefined): BackendName {
-  const usable = EventLoop.backends;
-  if (asked !== undefined) {
-    if (!BACKENDS.includes(asked))
-      throw invalidValue('options.backend', `one of ${BACKENDS.join(', ')}`, asked);
-    if (!usable.includes(asked)) {
-      throw stateError(
-        'BACKEND_UNAVAILABLE',
-        `The backend '${asked}' is not available here; ${usable.join(', ')} are`,
-      );
-    }
-    return asked;
-  }
-  const names = (process.env['FORKBEARD_LOOP'] ?? '').split(',').map((name) => name.trim());
-  const found = names.find((name) => usable.includes(name as BackendName));
-  for (const name of names) {
-    if (name === found) break;
-    // One list may serve several platforms: what only another one has is passed over in silence.
-    if (name === '' || (found !== undefined && BACKENDS.includes(name))) continue;
-    process.emitWarning(`FORKBEARD_LOOP names '${name}', which is not available here`, {
-      code: 'FORKBEARD_BACKEND_UNAVAILABLE',
-    });
-  }
-  return (found ?? usable[0]) as BackendName;
-}
-
 function makeId(): string {
   loopsMade++;
   return `${nativeLoop().processId()}-${process.hrtime.bigint().toString(36)}-${loopsMade}`;
-}
-
-/** Any number of milliseconds but NaN; Infinity is never. */
-function checkMillis(value: unknown, name: string): asserts value is number {
-  if (typeof value !== 'number') throw invalidType(name, 'a number', value);
-  if (Number.isNaN(value)) throw outOfRange(name, 'a number of milliseconds', value);
-}
-
-function checkSignal(signal: AbortSignal | undefined): AbortSignal | undefined {
-  if (signal !== undefined && !(signal instanceof AbortSignal))
-    throw invalidType('options.signal', 'an AbortSignal', signal);
-  return signal;
-}
-
-function abortError(signal: AbortSignal): Error {
-  const error = new Error('The operation was aborted', { cause: signal.reason });
-  error.name = 'AbortError';
-  return Object.assign(error, { code: 'ABORT_ERR' });
 }
 
 function checkDepth(): void {

@@ -4,7 +4,7 @@
  */
 import type { TimeWatcher } from './contract.ts';
 import { type TimerNode, TimerQueue } from './timer-queue.ts';
-import { type Keeper, WatcherBase } from './watcher.ts';
+import { type Host, type Keeper, WatcherBase } from './watcher.ts';
 
 // Taken once: whoever fakes the global clocks later does not mean the loop's.
 const { performance, Date: WallClock } = globalThis;
@@ -91,11 +91,14 @@ function fetch(watchers: readonly TimeWatch[]): void {
 /** Also the book that its watchers are in, and so what they have to remember only once. */
 export class Timers implements Keeper {
   readonly monotonic = new TimerQueue<MonotonicWatch>(now());
-  readonly #keeper: Keeper;
+  readonly #host: Host;
   #wall: TimerQueue<WallNode> | undefined;
+  // Those that are being called. A round inside one of them goes on with the rest.
+  readonly #due: TimeWatch[] = [];
+  #cursor = 0;
 
-  constructor(keeper: Keeper) {
-    this.#keeper = keeper;
+  constructor(host: Host) {
+    this.#host = host;
   }
 
   get wall(): TimerQueue<WallNode> {
@@ -104,7 +107,7 @@ export class Timers implements Keeper {
   }
 
   count(actives: number, refs: number): void {
-    this.#keeper.count(actives, refs);
+    this.#host.count(actives, refs);
   }
 
   /** `delay` in milliseconds from now; nothing or less means the next round. */
@@ -124,25 +127,45 @@ export class Timers implements Keeper {
     return this.#wall === undefined ? Infinity : this.#wall.nextDeadline();
   }
 
-  /** What a round measures its timers by: those set from now on are the next one's, however little they wait. */
-  moment(): number {
-    return this.monotonic.size > 0 ? now() : -Infinity;
+  /** True when some were taken for a round that is not through with them. */
+  get pending(): boolean {
+    return this.#cursor < this.#due.length;
   }
 
-  /** Appends some of what was due at that moment to `due`, in order. True when there may be more. */
-  takeDue(moment: number, due: TimeWatch[]): boolean {
-    const taken = this.monotonic.takeDue(moment, due as MonotonicWatch[], SOME);
-    fetch(due);
+  /** Calls what is due. What is set from now on is the next round's, however little it waits. */
+  run(): void {
+    const moment = this.monotonic.size > 0 ? now() : -Infinity;
+    // A round further out that was calling when this one began goes first, and finds what else it had to call itself.
+    let more = !this.pending && this.#takeDue(moment);
+    for (;;) {
+      while (this.#cursor < this.#due.length) {
+        const watcher = this.#due[this.#cursor++] as TimeWatch;
+        if (!watcher.active) continue;
+        watcher.retire();
+        this.#host.invoke(watcher, watcher.callback, undefined);
+        watcher.emitDestroy();
+      }
+      this.#due.length = 0;
+      this.#cursor = 0;
+      if (!more) return;
+      more = this.#takeDue(moment);
+    }
+  }
+
+  /** Takes some of what was due at that moment, in order. True when there may be more. */
+  #takeDue(moment: number): boolean {
+    const taken = this.monotonic.takeDue(moment, this.#due as MonotonicWatch[], SOME);
+    fetch(this.#due);
     if (taken >= SOME) return true;
     if (this.#wall === undefined || this.#wall.size === 0) return false;
     const nodes: WallNode[] = [];
     this.#wall.takeDue(wallNow(), nodes);
-    for (const { watcher } of nodes) due.push(watcher);
+    for (const { watcher } of nodes) this.#due.push(watcher);
     return false;
   }
 
   stopAll(): void {
-    const all: TimeWatch[] = [];
+    const all: TimeWatch[] = [...this.#due];
     this.monotonic.takeDue(Infinity, all as MonotonicWatch[]);
     const nodes: WallNode[] = [];
     this.#wall?.takeDue(Infinity, nodes);

@@ -12,6 +12,12 @@ export interface Keeper {
   count(actives: number, refs: number): void;
 }
 
+/** What watchers' rooms need of their loop: the book, and somebody who calls. */
+export interface Host extends Keeper {
+  /** Runs a callback in the async context of its watcher, with errors set aside. */
+  invoke<A>(watcher: WatcherBase, callback: (a: A) => void, a: A): void;
+}
+
 // Without `requireManualDestroy` every watcher would cost the garbage collector a weak reference, and without a trigger id
 // that is a small integer (Node's own reading of it never is one) an object more.
 const RESOURCE = { requireManualDestroy: true, triggerAsyncId: 0 };

@@ -7,6 +7,7 @@ import { deserialize, serialize } from 'node:v8';
 import { EAGAIN } from '../sys/errno.ts';
 import {
   abortError,
+  checkAbortSignal,
   checkFunction,
   checkInteger,
   checkKeys,
@@ -152,8 +153,7 @@ function checkOptions(options: CallOptions): CallOptions {
     if (typeof timeout !== 'number') throw invalidType('options.timeout', 'a number', timeout);
     if (!(timeout >= 0)) throw outOfRange('options.timeout', '>= 0', timeout);
   }
-  if (signal !== undefined && !(signal instanceof AbortSignal))
-    throw invalidType('options.signal', 'an AbortSignal', signal);
+  checkAbortSignal(signal);
   if (maxMemory !== undefined) checkInteger(maxMemory, 'options.maxMemory', 1, Number.MAX_SAFE_INTEGER);
   return options;
 }

@@ -7,6 +7,7 @@ import type { IoWatcher, TimeWatcher } from '../loop/contract.ts';
 import type { EventLoop } from '../loop/loop.ts';
 import {
   abortError,
+  checkAbortSignal,
   checkBoolean,
   checkInteger,
   checkKeys,
@@ -83,8 +84,7 @@ function checkOptions(options: RunProcessOptions): Settings {
   const { encoding = 'utf8', maxBuffer = DEFAULT_MAX_BUFFER } = options;
   if (stdin !== undefined && typeof stdin !== 'string' && !(stdin instanceof Uint8Array))
     throw invalidType('options.stdin', 'a string or a Uint8Array', stdin);
-  if (signal !== undefined && !(signal instanceof AbortSignal))
-    throw invalidType('options.signal', 'an AbortSignal', signal);
+  checkAbortSignal(signal);
   if (timeout !== undefined) {
     if (typeof timeout !== 'number') throw invalidType('options.timeout', 'a number', timeout);
     if (!(timeout >= 0)) throw outOfRange('options.timeout', '>= 0', timeout);

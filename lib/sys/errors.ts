@@ -190,6 +190,22 @@ export function checkBoolean(value: unknown, name: string): asserts value is boo
   if (typeof value !== 'boolean') throw invalidType(name, 'a boolean', value);
 }
 
+/** Returns it. */
+export function checkAbortSignal(
+  signal: AbortSignal | undefined,
+  name = 'options.signal',
+): AbortSignal | undefined {
+  if (signal !== undefined && !(signal instanceof AbortSignal))
+    throw invalidType(name, 'an AbortSignal', signal);
+  return signal;
+}
+
+/** Any number of milliseconds but NaN; Infinity is never. */
+export function checkMillis(value: unknown, name: string): asserts value is number {
+  if (typeof value !== 'number') throw invalidType(name, 'a number', value);
+  if (Number.isNaN(value)) throw outOfRange(name, 'a number of milliseconds', value);
+}
+
 /** Refuses names that are not known and suggests the nearest one that is. */
 export function checkKeys(value: object, known: readonly string[], what: string): void {
   // This way, and not by Object.keys, no list is made of them.

@@ -11,6 +11,7 @@ import {
   checkKeys,
   checkObject,
   invalidValue,
+  type SystemErrorDetails,
   systemError,
 } from './errors.ts';
 import { native } from './native.ts';
@@ -120,6 +121,8 @@ export function listen(address: Address, options: ListenOptions = {}): number {
     check(native.listen(fd, backlog), 'listen', errorDetails(parts));
   } catch (error) {
     native.close(fd);
+    // The caller never saw that number, and by the time he reads the error it may be another file's.
+    delete (error as SystemErrorDetails).fd;
     throw error;
   }
   return fd;

@@ -102,7 +102,7 @@ void Poller::Leave(uint32_t slot) {
       always_ready_--;
       break;
     case Interest::State::kFailed:
-      std::erase(failed_, slot);
+      std::erase_if(failed_, [slot](const Failure& failure) { return failure.slot == slot; });
       break;
     case Interest::State::kTold:
     case Interest::State::kFree:
@@ -173,10 +173,10 @@ int Poller::Wait(int64_t timeout, std::span<Event> out) {
 size_t Poller::ReportImmediate(std::span<Event> out) {
   size_t count = 0;
   while (!failed_.empty() && count < out.size()) {
-    uint32_t slot = failed_.back();
+    auto [slot, error] = failed_.back();
     failed_.pop_back();
     interests_[slot].state = Interest::State::kTold;
-    out[count++] = {slot, interests_[slot].generation, kInvalid};
+    out[count++] = {slot, interests_[slot].generation, kInvalid | ReportedErrno(-error)};
   }
   size_t left = always_ready_;
   for (size_t step = 0; step < interests_.size() && left > 0 && count < out.size(); step++) {
@@ -214,9 +214,11 @@ int Poller::Recreate() {
   for (uint32_t slot = 0; slot < interests_.size(); slot++) {
     Interest& interest = interests_[slot];
     if (interest.state != Interest::State::kKernel) continue;
-    if (Enter(slot) < 0) {
+    if (int error = Enter(slot); error < 0) {
+      // The number names one of our own new objects: what it named before is closed.
+      if (error == -EINVAL) error = -EBADF;
       interest.state = Interest::State::kFailed;
-      failed_.push_back(slot);
+      failed_.push_back({slot, error});
     }
   }
   return 0;

@@ -29,7 +29,7 @@ enum Mask : uint32_t {
   kHangup = 4,
   // Asked alone: nothing but errors, which come unasked. Reported: ERR.
   kError = 8,
-  kInvalid = 16,    // reported only: the descriptor is not open any more
+  kInvalid = 16,    // reported only: the descriptor cannot be watched any more; see ReportedErrno
   kEdge = 32,       // asked only
   kExclusive = 64,  // asked only: EPOLLEXCLUSIVE where there is one
   kHalfClosed =
@@ -41,6 +41,8 @@ struct Event {
   uint32_t generation;
   uint32_t mask;
 };
+// Goes with kInvalid: why, as a positive errno. Without one it is EBADF.
+constexpr uint32_t ReportedErrno(int error) { return static_cast<uint32_t>(error) << 16; }
 static_assert(sizeof(Event) == 12, "JavaScript reads a batch as triples of 32-bit numbers");
 
 // Somebody who tells the loop something beside the poller: the signals that it watches.
@@ -117,7 +119,7 @@ class Poller {
   // changes, but the kernel hears of it only with Recreate.
   void Forked();
   // New kernel objects, same interests: after a fork, and to shake off ghosts. An interest that cannot be re-added is
-  // reported by the next Wait as kInvalid.
+  // reported by the next Wait as kInvalid, with the kernel's reason.
   int Recreate();
   // Grows with every Recreate, also with those that Wait does against ghosts: fd() is another object then.
   uint32_t incarnation() const { return incarnation_; }
@@ -166,7 +168,11 @@ class Poller {
   void Leave(uint32_t slot);
   size_t ReportImmediate(std::span<Event> out);
 
-  std::vector<uint32_t> failed_;
+  struct Failure {
+    uint32_t slot;
+    int error;
+  };
+  std::vector<Failure> failed_;
   size_t always_ready_ = 0;
   uint32_t next_always_ready_ = 0;  // where the last batch stopped: fairness when they do not all fit
   bool ghosts_ = false;

@@ -49,6 +49,33 @@ contract('many', (test) => {
     expect(told.size).toBe(2000);
   });
 
+  test('three thousand watchers of one descriptor are all told, and only those that stay are told again', async (stage) => {
+    const { loop, notes, note } = stage;
+    const [a, b] = stage.pair();
+    const told = new Map<number, number>();
+    let heard = 0;
+    const watchers = Array.from({ length: 3000 }, (_, index) =>
+      loop.watchIo(a, {
+        onReadReady: () => {
+          told.set(index, (told.get(index) ?? 0) + 1);
+          if (index === 2999) stage.read(a);
+          if (++heard === 3000 || heard === 4500) note(heard);
+        },
+      }),
+    );
+    stage.write(b);
+    expect(await stage.noted(1)).toEqual([3000]);
+    watchers.forEach((watcher, index) => {
+      if (index % 2 === 0) watcher.stop();
+    });
+    stage.write(b);
+    await stage.noted(2);
+    await stage.quiet();
+    expect(notes).toEqual([3000, 4500]);
+    const times = Array.from({ length: 3000 }, (_, index) => told.get(index));
+    expect(times).toEqual(times.map((_, index) => (index % 2 === 0 ? 1 : 2)));
+  });
+
   test('the highest descriptors do not starve behind a thousand that are always ready', async (stage) => {
     const { loop, note } = stage;
     for (let index = 0; index < 1000; index++) {
@@ -72,7 +99,7 @@ contract('many', (test) => {
     loop.watchIo(b, {
       onReadReady: (fd) => {
         stage.read(fd);
-        if (++rounds === 500) note('done');
+        if (++rounds === 200) note('done');
         else stage.write(fd);
       },
     });

@@ -1,5 +1,6 @@
 /** postFork in the same process: new kernel objects, the same watchers, nothing lost. */
 import { existsSync, readdirSync } from 'node:fs';
+import { sys } from 'forkbeard';
 import { expect } from 'vitest';
 import { contract, outside, slow } from './contract.ts';
 
@@ -51,6 +52,40 @@ contract('postFork', (test) => {
     await stage.quiet(5);
     loop.postFork();
     expect(await stage.noted(1)).toEqual(['timer']);
+  });
+
+  test('what cannot be watched any more is told with the reason of the kernel', async (stage) => {
+    const { loop, note } = stage;
+    // An epoll set inside of too many others is ELOOP; nothing of the kind elsewhere.
+    if (loop.backend !== 'epoll') return;
+    const [a] = stage.pair();
+    loop.watchIo(a, {
+      onReadReady: () => note('ready'),
+      onError: (error, fd) => note([(error as NodeJS.ErrnoException).code, fd]),
+    });
+    let outermost = stage.another();
+    for (let refused = false; !refused; ) {
+      const outer = stage.another();
+      try {
+        outer.watchIo(outermost.fd, { onReadReady: () => {} });
+        outermost = outer;
+      } catch (error) {
+        expect(error).toMatchObject({ code: 'ELOOP' });
+        refused = true;
+      }
+    }
+    // One more, which Node's own loop can have no part in any more, as it says.
+    const most = stage.another();
+    const [b] = stage.pair();
+    most.watchIo(b, { onReadReady: () => {} });
+    sys.close(b);
+    expect(sys.dup(outermost.fd, b)).toBe(b);
+    expect(() => most.postFork()).toThrow('ELOOP');
+    const { fd } = most;
+    sys.close(a);
+    expect(sys.dup(fd, a)).toBe(a);
+    loop.postFork();
+    expect(await stage.noted(1)).toEqual([['ELOOP', a]]);
   });
 
   test('it has another id, and stays on the same backend', ({ loop }) => {

@@ -3,6 +3,28 @@ import { sys } from 'forkbeard';
 import { expect } from 'vitest';
 import { contract, slow } from './contract.ts';
 
+contract('a descriptor that was closed elsewhere', (test) => {
+  test('who watches it anew is refused, and those who watched it before are told why', async (stage) => {
+    const { loop, notes, note } = stage;
+    const [a] = stage.pair();
+    const told = (name: string) => ({
+      onReadReady: () => note(`${name}: ready`),
+      onError: (error: Error, fd: number) => note([name, (error as NodeJS.ErrnoException).code, fd]),
+    });
+    const first = loop.watchIo(a, told('first'));
+    const second = loop.watchIo(a, told('second'));
+    stage.close(a);
+    expect(() => loop.watchIo(a, told('third'))).toThrow(expect.objectContaining({ code: 'EBADF', fd: a }));
+    await stage.noted(2);
+    await stage.quiet();
+    expect(notes).toEqual([
+      ['first', 'EBADF', a],
+      ['second', 'EBADF', a],
+    ]);
+    expect([first.active, second.active]).toEqual([false, false]);
+  });
+});
+
 contract('stale events', (test) => {
   test('a watcher that stops itself gets nothing more of its own event', async (stage) => {
     const { loop, notes, note } = stage;

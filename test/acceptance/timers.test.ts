@@ -271,6 +271,20 @@ contract('timers', (test) => {
   });
 });
 
+contract('what watchTime is given', (test) => {
+  test('a misspelt time is an error that names the one that was meant', ({ loop }) => {
+    const watch = (when: object) => () => loop.watchTime(when as { after: number }, () => {});
+    expect(watch({ aftr: 5 })).toThrow(
+      expect.objectContaining({
+        code: 'ERR_FORKBEARD_UNKNOWN_OPTION',
+        message: 'Unknown time "aftr"; did you mean "after"?',
+      }),
+    );
+    expect(watch({ after: 5, every: 5 })).toThrow('Unknown time "every"');
+    expect(watch({ after: 5, at: 5 })).toThrow('"after" or "at"');
+  });
+});
+
 contract('delay', (test) => {
   test.integrated('a promise that is kept after the time, never before', async ({ loop }) => {
     const start = loop.now();

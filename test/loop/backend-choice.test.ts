@@ -38,3 +38,10 @@ test('a misspelt name, and a list of which nothing is left, are warned of', asyn
   expect(await choose('epol,poll')).toEqual(['poll', 1]);
   expect(await choose('nonsense')).toEqual([usable, 1]);
 });
+
+test('a loop says what it runs on, and nobody can make it say something else', () => {
+  using loop = new Loop();
+  const before = loop.backend;
+  expect(() => Object.assign(loop, { backend: 'select' })).toThrow(TypeError);
+  expect(loop.backend).toBe(before);
+});

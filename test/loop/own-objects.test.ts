@@ -45,6 +45,26 @@ describe.each(backends)('the kernel objects of a loop (%s)', (backend: BackendNa
     },
   );
 
+  test('loops inside of loops, deeper than the kernel has it, are refused, and nobody aborts over them', async () => {
+    const loops = [new Loop({ backend })];
+    let refusal: unknown;
+    while (refusal === undefined && loops.length < 10) {
+      const outer = new Loop({ backend });
+      const inner = loops.at(-1) as Loop;
+      loops.push(outer);
+      if (inner.fd < 0) break;
+      try {
+        outer.watchIo(inner.fd, { onReadReady: () => {} });
+      } catch (error) {
+        refusal = error;
+      }
+    }
+    if (backend === 'epoll') expect(refusal).toMatchObject({ code: 'ELOOP' });
+    // Node's own loop sleeps on them all.
+    await loops[0]?.delay(5);
+    for (const loop of loops) loop.close();
+  });
+
   test('the number that is shown is not its own: closed at once or later, it leaves the loop at work', async () => {
     using loop = new Loop({ backend });
     const [a, b] = sys.socketpair();

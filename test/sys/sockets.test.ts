@@ -120,6 +120,8 @@ describe.each(places)('a stream over $name', ({ family, make }) => {
         syscall: expect.stringMatching(/bind|listen/),
       }),
     );
+    // Its number is closed already.
+    expect(() => sys.listen(address)).toThrow(expect.not.objectContaining({ fd: expect.anything() }));
   });
 });
 
