@@ -11,6 +11,7 @@ import {
   rounds,
   seenBy,
   spinUntil,
+  unsanitized,
   ways,
   without,
 } from './support.ts';
@@ -84,7 +85,7 @@ describe('many processes', () => {
     const count = 1200;
     const events = new Events<ExitStatus>(loop, 'integrated');
     const script = `i=0; while [ $i -lt ${count} ]; do sleep 1000 & echo $!; i=$((i+1)); done; read end; kill $(jobs -p); wait`;
-    const parent = spawn('bash', ['-c', script], { stdio: ['pipe', 'pipe', 'ignore'] });
+    const parent = spawn('bash', ['-c', script], { stdio: ['pipe', 'pipe', 'ignore'], env: unsanitized });
     let text = '';
     for await (const chunk of parent.stdout) {
       text += chunk;
