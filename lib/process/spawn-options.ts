@@ -186,8 +186,8 @@ function checkStdio(stdio: unknown): { rows: Int32Array; paths: string[] } {
     checkObject(stdio, 'options.stdio');
     const named = new Map<number, string>();
     for (const [key, target] of Object.entries(stdio)) {
-      if (target === undefined) continue;
       const fd = descriptorOf(key);
+      if (target === undefined) continue;
       const other = named.get(fd);
       if (other !== undefined)
         throw invalidValue('options.stdio', `an object with either "${other}" or "${key}"`, stdio);

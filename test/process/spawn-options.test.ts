@@ -32,6 +32,7 @@ const wrong: [what: string, options: unknown, code: string][] = [
   ['a stdio target of a wrong type', { command: 'true', stdio: { stdout: true } }, TYPE],
   ['null as a stdio target', { command: 'true', stdio: { stdout: null } }, TYPE],
   ['an unknown stdio name', { command: 'true', stdio: { stdot: 'pipe' } }, UNKNOWN],
+  ['an unknown stdio name that is not set', { command: 'true', stdio: { stdot: undefined } }, UNKNOWN],
   ['a negative descriptor', { command: 'true', stdio: { '-1': 'pipe' } }, UNKNOWN],
   ['a fraction of a descriptor', { command: 'true', stdio: { '1.5': 'pipe' } }, UNKNOWN],
   ['a descriptor with a leading zero', { command: 'true', stdio: { '01': 'pipe' } }, UNKNOWN],
