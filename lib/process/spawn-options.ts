@@ -176,24 +176,36 @@ interface Row {
   mode: number;
 }
 
-function checkStdio(stdio: unknown): { rows: Int32Array; paths: string[] } {
+interface Descriptors {
+  readonly rows: Int32Array;
+  readonly paths: readonly string[];
+}
+
+/** Of who asks for nothing, like the settings of that name: made once, and never written to. */
+let plainDescriptors: Descriptors | undefined;
+
+function checkStdio(stdio: unknown): Descriptors {
+  if (stdio !== undefined) return descriptorsOf(stdio);
+  plainDescriptors ??= descriptorsOf({});
+  return plainDescriptors;
+}
+
+function descriptorsOf(stdio: unknown): Descriptors {
   const targets = new Map<number, unknown>([
     [0, 'inherit'],
     [1, 'inherit'],
     [2, 'inherit'],
   ]);
-  if (stdio !== undefined) {
-    checkObject(stdio, 'options.stdio');
-    const named = new Map<number, string>();
-    for (const [key, target] of Object.entries(stdio)) {
-      const fd = descriptorOf(key);
-      if (target === undefined) continue;
-      const other = named.get(fd);
-      if (other !== undefined)
-        throw invalidValue('options.stdio', `an object with either "${other}" or "${key}"`, stdio);
-      named.set(fd, key);
-      targets.set(fd, target);
-    }
+  checkObject(stdio, 'options.stdio');
+  const named = new Map<number, string>();
+  for (const [key, target] of Object.entries(stdio)) {
+    const fd = descriptorOf(key);
+    if (target === undefined) continue;
+    const other = named.get(fd);
+    if (other !== undefined)
+      throw invalidValue('options.stdio', `an object with either "${other}" or "${key}"`, stdio);
+    named.set(fd, key);
+    targets.set(fd, target);
   }
   const paths: string[] = [];
   const rows: Row[] = [];
@@ -291,7 +303,31 @@ function openFlags(flags: unknown, name: string): number {
 const LARGEST_ID = 0xffff_fffe;
 const MOST_GROUPS = 65_536;
 
-function checkSettings(options: SpawnOptions): { group: number; settings: Float64Array } {
+interface Settings {
+  readonly group: number;
+  readonly settings: Float64Array;
+}
+
+const SETTINGS = [
+  'group',
+  'umask',
+  'nice',
+  'uid',
+  'gid',
+  'groups',
+  'rlimits',
+  'parentDeathSignal',
+] as const satisfies readonly (keyof SpawnOptions)[];
+
+let plainSettings: Settings | undefined;
+
+function checkSettings(options: SpawnOptions): Settings {
+  if (SETTINGS.some((name) => options[name] !== undefined)) return settingsOf(options);
+  plainSettings ??= settingsOf({});
+  return plainSettings;
+}
+
+function settingsOf(options: Omit<SpawnOptions, 'command'>): Settings {
   const { umask, nice, uid, gid } = options;
   const [group, groupToJoin] = checkGroup(options.group);
   if (umask !== undefined) checkInteger(umask, 'options.umask', 0, 0o777);
