@@ -18,6 +18,7 @@ const NAMES = [
   'fork',
   'workers',
   'pool',
+  'prefork',
 ];
 
 const HELP = `Usage: npm run bench -- [options]

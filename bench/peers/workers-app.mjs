@@ -27,11 +27,14 @@ const viaFastify = fastify();
 viaFastify.get('/fastify/:id', async (request) => ({ pid: process.pid, id: request.params.id, page }));
 await viaFastify.ready();
 
+/** The application as a server of servers takes it. */
+export default function application(request, response) {
+  if (request.url.startsWith('/fastify')) viaFastify.routing(request, response);
+  else viaExpress(request, response);
+}
+
 /** Listens, and tells where: `where` is what `listen` takes. */
 export function serve(where) {
-  const server = createServer((request, response) => {
-    if (request.url.startsWith('/fastify')) viaFastify.routing(request, response);
-    else viaExpress(request, response);
-  });
+  const server = createServer(application);
   return new Promise((resolve) => server.listen(where, () => resolve(server)));
 }
