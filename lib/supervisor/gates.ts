@@ -289,6 +289,43 @@ export function predicateGate(name: string, isOpen: () => boolean | Promise<bool
   };
 }
 
+/** A gate as it is configured. */
+export type GateSpec = (
+  | { readonly port: number; readonly host?: string | readonly string[] }
+  | { readonly group: 'empty' }
+  | { readonly lock: 'free' }
+  | { readonly socket: string }
+  | { readonly check: () => boolean | Promise<boolean>; readonly name: string }
+) & { readonly within?: number; readonly onTimeout?: GatePolicy };
+
+/** What gates of a service need to know of it. */
+export interface GateAround {
+  readonly lock: string;
+  readonly runIds: () => readonly string[];
+  /** Pids of its last run. */
+  readonly left: () => readonly number[];
+}
+
+export function gateOf(spec: GateSpec, around: GateAround): Gate {
+  const { within, onTimeout } = spec;
+  const limits = {
+    ...(within === undefined ? {} : { within }),
+    ...(onTimeout === undefined ? {} : { onTimeout }),
+  };
+  return { ...plainGate(spec, around), ...limits };
+}
+
+function plainGate(spec: GateSpec, { lock, runIds, left }: GateAround): Gate {
+  if ('port' in spec) {
+    const hosts = spec.host === undefined ? WILDCARDS : [spec.host].flat();
+    return portGate(spec.port, hosts, runIds);
+  }
+  if ('group' in spec) return groupGate(left);
+  if ('lock' in spec) return lockGate(lock, runIds);
+  if ('socket' in spec) return socketGate(spec.socket);
+  return predicateGate(spec.name, spec.check);
+}
+
 const none = (): readonly string[] => [];
 
 function holder(pid: number, runIds: readonly string[]): Holder {

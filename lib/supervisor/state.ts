@@ -10,11 +10,13 @@ import {
   lstatSync,
   mkdirSync,
   openSync,
+  readdirSync,
   readFileSync,
   readSync,
+  rmSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { z } from 'zod';
 import { invalidValue, stateError } from '../sys/errors.ts';
 import { type Match, match } from './identity.ts';
@@ -85,7 +87,8 @@ export class StateDirectory {
   /** Makes the directory if need be. Throws ERR_FORKBEARD_STATE_DIR when others could write to it. */
   constructor(path = defaultPath()) {
     this.path = path;
-    mkdirSync(path, { recursive: true, mode: 0o700 });
+    // Others find nothing in it, but a service of another user finds its notify socket.
+    mkdirSync(path, { recursive: true, mode: 0o711 });
     const stat = lstatSync(path);
     const refuse = (why: string) => stateError('STATE_DIR', `The state directory ${path} ${why}`);
     if (!stat.isDirectory()) throw refuse('is no directory');
@@ -102,14 +105,22 @@ export class StateDirectory {
         service,
       );
     }
-    const socket = join(this.path, `${service}.sock`);
-    if (Buffer.byteLength(socket) > LONGEST_SOCKET) {
-      throw stateError(
-        'STATE_DIR',
-        `${socket} is longer than the ${LONGEST_SOCKET} bytes of a socket's address`,
-      );
-    }
+    const socket = socketPath(join(this.path, `${service}.sock`));
     return { record: join(this.path, `${service}.pid`), lock: join(this.path, `${service}.lock`), socket };
+  }
+
+  /** Where a run of a service may tell how it is: another place for each, so that none is in another's way. */
+  notifyPath(service: string, runId: string): string {
+    return socketPath(join(this.path, `${service}.${runId.slice(0, 8)}.notify`));
+  }
+
+  /** Removes what earlier runs of a service left there. For who has its lock. */
+  tidy(service: string, runId: string): void {
+    const own = basename(this.notifyPath(service, runId));
+    for (const name of readdirSync(this.path)) {
+      const [, of] = /^(.*)\.[0-9a-f]{8}\.notify$/.exec(name) ?? [];
+      if (of === service && name !== own) rmSync(join(this.path, name), { force: true });
+    }
   }
 
   /** What is known of a service. Sends nothing to anybody. */
@@ -121,6 +132,11 @@ export class StateDirectory {
     const { bootId, shim } = record;
     return { verdict: VERDICTS[match(record)][match({ ...shim, bootId })], record };
   }
+}
+
+function socketPath(path: string): string {
+  if (Buffer.byteLength(path) <= LONGEST_SOCKET) return path;
+  throw stateError('STATE_DIR', `${path} is longer than the ${LONGEST_SOCKET} bytes of a socket's address`);
 }
 
 function defaultPath(): string {

@@ -1,0 +1,90 @@
+/** What one run of a service has told us over its NOTIFY_SOCKET, and ways to wait for it. Made by the starter. */
+import { chownSync } from 'node:fs';
+import type { Loop } from '../process/loop.ts';
+import type { Clock } from './clock.ts';
+import { cameOf, type Notice, NotifySocket } from './notify.ts';
+
+export interface NoticesOptions {
+  readonly path: string;
+  /** The shim, of which everything came that may speak; null before there is one. */
+  readonly shim: () => number | null;
+  readonly clock: Clock;
+  /** Whom the service becomes. */
+  readonly uid?: number | undefined;
+}
+
+export class Notices {
+  readonly path: string;
+  /** STATUS=, the last. */
+  text: string | null = null;
+  readonly #clock: Clock;
+  readonly #socket: NotifySocket;
+  #ready = false;
+  #beat: number;
+  #unwell = false;
+  #deadline = Number.POSITIVE_INFINITY;
+  #changed: (() => void) | null = null;
+
+  constructor(loop: Loop, { path, shim, clock, uid }: NoticesOptions) {
+    this.path = path;
+    this.#clock = clock;
+    this.#beat = clock.now();
+    this.#socket = new NotifySocket(loop, path, {
+      isOurs: (pid) => {
+        const root = shim();
+        return root !== null && cameOf(root, pid);
+      },
+      onNotice: (notice) => this.#take(notice),
+    });
+    if (uid !== undefined) chownSync(path, uid, -1);
+  }
+
+  close(): void {
+    this.#socket.close();
+  }
+
+  /** Fulfilled with null when it has said that it is ready, with what is wrong when the time is over. */
+  async ready(within: number, signal: AbortSignal): Promise<string | null> {
+    this.#deadline = this.#clock.now() + within;
+    while (!this.#ready) {
+      const left = this.#deadline - this.#clock.now();
+      if (left <= 0) return `it did not say READY=1 within ${within} ms`;
+      await this.#change(left, signal);
+    }
+    this.#beat = this.#clock.now();
+    return null;
+  }
+
+  /** Null when it has shown that it lives, not longer ago than `within`. */
+  watchdog(within: number): string | null {
+    if (this.#unwell) return 'it says itself that it is not well (WATCHDOG=trigger)';
+    const silent = this.#clock.now() - this.#beat;
+    return silent <= within ? null : `it has not said WATCHDOG=1 for ${Math.round(silent)} ms`;
+  }
+
+  #take({ ready, watchdog, status, extend }: Notice): void {
+    this.#ready ||= ready;
+    if (status !== null) this.text = status;
+    if (watchdog === 'alive') this.#beat = this.#clock.now();
+    if (watchdog === 'trigger') this.#unwell = true;
+    // As with systemd: from now on, and never less than there was.
+    if (extend !== null) this.#deadline = Math.max(this.#deadline, this.#clock.now() + extend);
+    this.#changed?.();
+  }
+
+  #change(ms: number, signal: AbortSignal): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const settle = () => {
+        timer[Symbol.dispose]();
+        signal.removeEventListener('abort', settle);
+        this.#changed = null;
+        if (signal.aborted) reject(signal.reason);
+        else resolve();
+      };
+      const timer = this.#clock.after(ms, settle);
+      signal.addEventListener('abort', settle, { once: true });
+      this.#changed = settle;
+      if (signal.aborted) settle();
+    });
+  }
+}

@@ -1,0 +1,82 @@
+/**
+ * The last resort: processes that carry a run's id in their environment although their shim is gone. The normal result
+ * is none; whatever is found is evidence of something that went wrong, and is handed back as such. Only what is surely of
+ * that run is ended: its id, our user, and a pidfd that was opened before all of it was read. Without pidfds nobody is.
+ */
+import { readdirSync, statSync } from 'node:fs';
+import { nativeChild } from '../process/native.ts';
+import { signalNumber } from '../sys/signals.ts';
+import { commandOf, factsOf, initialVariable } from './identity.ts';
+
+export interface Orphan {
+  readonly pid: number;
+  readonly command: string;
+  readonly runId: string;
+  readonly startTime: number;
+  /** Why it was let live, if it was. */
+  readonly spared: string | null;
+}
+
+/** Living processes of that run. This process is never one of them. */
+export function pidsOfRun(runId: string): number[] {
+  let entries: string[];
+  try {
+    entries = readdirSync('/proc');
+  } catch {
+    return [];
+  }
+  return entries
+    .map(Number)
+    .filter((pid) => Number.isInteger(pid) && pid !== process.pid && isOf(pid, runId));
+}
+
+function isOf(pid: number, runId: string): boolean {
+  return initialVariable(pid, 'FORKBEARD_RUN_ID') === runId && factsOf(pid) !== 'gone';
+}
+
+/** SIGKILL to all that is left of a run, and to what they start meanwhile. */
+export function endRun(runId: string): Orphan[] {
+  const found = new Map<number, Orphan>();
+  // Who is told may have made another one before he heard it.
+  for (let turn = 0; turn < 10; turn++) {
+    const news = pidsOfRun(runId).filter((pid) => !found.has(pid));
+    if (news.length === 0) break;
+    for (const pid of news) {
+      const orphan = end(pid, runId);
+      if (orphan !== null) found.set(pid, orphan);
+    }
+  }
+  return [...found.values()];
+}
+
+/** Null when it is none after all. */
+function end(pid: number, runId: string): Orphan | null {
+  const native = nativeChild();
+  const pidfd = native.open(pid);
+  try {
+    // From here on the pidfd is that process or nobody; what is read now and is true of it, is true of whom we signal.
+    const facts = factsOf(pid);
+    if (facts === 'gone' || !isOf(pid, runId)) return null;
+    const orphan = {
+      pid,
+      command: commandOf(pid),
+      runId,
+      startTime: facts === 'unreadable' ? -1 : facts.startTime,
+    };
+    if (facts === 'unreadable') return { ...orphan, spared: 'its start time cannot be read' };
+    if (pidfd < 0) return { ...orphan, spared: 'it cannot be told from a later process with its number' };
+    if (ownerOf(pid) !== process.geteuid?.()) return { ...orphan, spared: 'it is another user’s' };
+    const errno = native.signal(pid, pidfd, signalNumber('SIGKILL'));
+    return { ...orphan, spared: errno < 0 ? `it cannot be signalled (${errno})` : null };
+  } finally {
+    if (pidfd >= 0) native.close(pidfd);
+  }
+}
+
+function ownerOf(pid: number): number | null {
+  try {
+    return statSync(`/proc/${pid}`).uid;
+  } catch {
+    return null;
+  }
+}

@@ -1,0 +1,127 @@
+/**
+ * One run of a service, from its shim's start to the moment when nothing of it is left. Made by the service's starter,
+ * anew for each start, so that a late word about an old run never speaks of the new one. Its promises are settled once
+ * and in their order: started, then ended, then over.
+ */
+import type { ExitStatus } from '../process/contract.ts';
+import type { Loop } from '../process/loop.ts';
+import { endRun, type Orphan } from './orphans.ts';
+import { Shim, type ShimEvents, type ShimOptions, type Started, type StopStep } from './shim.ts';
+
+export interface StopTaken {
+  readonly signal: string;
+  /** ms since the stop began. */
+  readonly at: number;
+  /** Whom it was for: pids. */
+  readonly to: readonly number[];
+  readonly error: Error | null;
+}
+
+/** How a run was over. */
+export interface RunEnd {
+  readonly exit: ExitStatus | null;
+  /** `clean`: the shim has seen the last of it go. `lost`: the shim was killed; what was left of the run was ended by its id. */
+  readonly how: 'clean' | 'lost';
+  readonly orphans: readonly Orphan[];
+}
+
+export interface RunEvents {
+  output(stream: 'stdout' | 'stderr', data: Buffer): void;
+  /** The first process has ended; the rest has not, perhaps. */
+  ended(exit: ExitStatus, left: readonly number[]): void;
+  stuck(left: readonly number[]): void;
+  over(end: RunEnd): void;
+}
+
+export class Run {
+  readonly id: string;
+  /** Rejected with what kept it from starting; then there is nothing of it, and no other event. */
+  readonly started: Promise<Started>;
+  /** The first process's end, or the shim's. */
+  readonly ended: Promise<void>;
+  readonly over: Promise<RunEnd>;
+  readonly shim: Shim;
+  isOver = false;
+  info: Started | null = null;
+  exit: ExitStatus | null = null;
+  /** Pids that were left when the first process ended, or when it was stuck. */
+  left: readonly number[] = [];
+  readonly steps: StopTaken[] = [];
+  #refused = false;
+  #stuck: (() => void)[] = [];
+  #stopBegan: number | null = null;
+  readonly #now: () => number;
+
+  constructor(loop: Loop, id: string, options: ShimOptions, events: RunEvents) {
+    this.id = id;
+    this.#now = () => loop.now();
+    let start: (info: Started) => void = () => {};
+    let refuse: (error: Error) => void = () => {};
+    let finish: (end: RunEnd) => void = () => {};
+    let end: () => void = () => {};
+    this.started = new Promise((resolve, reject) => {
+      start = resolve;
+      refuse = reject;
+    });
+    // Who waits for the end alone is told by that.
+    this.started.catch(() => {});
+    this.over = new Promise((resolve) => {
+      finish = resolve;
+    });
+    this.ended = new Promise((resolve) => {
+      end = resolve;
+    });
+    const over = (how: RunEnd) => {
+      if (this.isOver) return;
+      this.isOver = true;
+      end();
+      finish(how);
+      if (this.info !== null) events.over(how);
+    };
+    const heard: ShimEvents = {
+      started: (info) => {
+        this.info = info;
+        start(info);
+      },
+      refused: (error) => {
+        this.#refused = true;
+        refuse(error);
+      },
+      output: (stream, data) => events.output(stream, data),
+      exited: (exit, left) => {
+        this.exit = exit;
+        this.left = left;
+        end();
+        events.ended(exit, left);
+      },
+      empty: () => over({ exit: this.exit, how: 'clean', orphans: [] }),
+      signalled: (signal, to, error) => {
+        this.steps.push({ signal, at: this.#now() - (this.#stopBegan ?? this.#now()), to, error });
+      },
+      stuck: (left) => {
+        this.left = left;
+        for (const resolve of this.#stuck.splice(0)) resolve();
+        events.stuck(left);
+      },
+      busy: () => {},
+      gone: () => {
+        if (this.isOver) return;
+        if (this.info === null && !this.#refused)
+          refuse(new Error('The shim ended before the service began'));
+        const orphans = this.#refused ? [] : endRun(id);
+        over({ exit: this.exit, how: this.#refused ? 'clean' : 'lost', orphans });
+      },
+    };
+    this.shim = Shim.start(loop, options, heard);
+  }
+
+  /** Begins a stop sequence, or another one in its place. Fulfilled when the run is over, or the last step was in vain. */
+  stop(steps: readonly StopStep[]): Promise<void> {
+    this.#stopBegan ??= this.#now();
+    this.shim.stop(steps);
+    return new Promise((resolve) => {
+      this.#stuck.push(resolve);
+      void this.over.then(() => resolve());
+    });
+  }
+}

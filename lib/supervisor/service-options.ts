@@ -1,0 +1,112 @@
+/** What a service's starter is told, checked and complete: defaults are the configuration's. Types only, and its events. */
+import type { ExitStatus } from '../process/contract.ts';
+import type { Blocked, GatePolicy, GateSpec } from './gates.ts';
+import type { LiveSettings, ReadySettings } from './health.ts';
+import type { Orphan } from './orphans.ts';
+import type { Probe } from './probes.ts';
+import type { RestartOptions } from './restart.ts';
+import type { StopTaken } from './run.ts';
+import type { ShimOptions, StopStep } from './shim.ts';
+import type { ServiceState } from './states.ts';
+
+/** `notify`: it says so itself, as services tell systemd (READY=1, WATCHDOG=1). */
+export type Asked = { readonly probe: Probe } | { readonly notify: true };
+
+export interface ServiceOptions {
+  readonly name: string;
+  readonly command: readonly [string, ...string[]];
+  /** The whole environment; the starter adds what tells this service and run from others. */
+  readonly env: Readonly<Record<string, string>>;
+  readonly stdio?: ShimOptions['stdio'];
+  readonly sockets?: readonly number[];
+  readonly settings?: ShimOptions['settings'];
+  readonly group?: 'new' | 'session';
+  readonly restart: RestartOptions;
+  /** Null: it is ready as soon as its program runs. */
+  readonly ready: (Asked & ReadySettings) | null;
+  readonly live: (Asked & LiveSettings) | null;
+  readonly gates: readonly GateSpec[];
+  readonly gateTimeout: number;
+  readonly onGateTimeout: GatePolicy;
+  readonly stop: readonly StopStep[];
+}
+
+/** How a stop went. */
+export interface StopReport {
+  readonly exit: ExitStatus | null;
+  readonly steps: readonly StopTaken[];
+  /** Pids that the last step did not end. */
+  readonly survivors: readonly number[];
+}
+
+/** `tree`: nothing of the service can get away. `group`: what leaves its process group can. */
+export type Guarantee = 'tree' | 'group';
+
+export interface ServiceStatus {
+  readonly name: string;
+  readonly state: ServiceState;
+  readonly pid: number | null;
+  readonly runId: string | null;
+  readonly guarantee: Guarantee | null;
+  /** ms in this state. */
+  readonly since: number;
+  /** Starts that nobody asked for. */
+  readonly restarts: number;
+  /** In a row. */
+  readonly failures: number;
+  /** What is wrong with it, or in its way. */
+  readonly problem: string | null;
+  /** What it says of itself (STATUS=). */
+  readonly text: string | null;
+  readonly lastExit: ExitStatus | null;
+}
+
+/** Why a service is started again, or not any more. */
+export type Cause =
+  | 'exit'
+  | 'not-ready'
+  | 'unhealthy'
+  | 'gate'
+  | 'refused'
+  | 'shim-lost'
+  | 'intensity'
+  | 'exit-code'
+  | 'locked';
+
+export type ServiceEvent = { readonly service: string } & (
+  | { readonly event: 'state'; readonly from: ServiceState; readonly to: ServiceState }
+  | ({ readonly event: 'gate-blocked' } & Blocked)
+  | {
+      readonly event: 'gates-passed';
+      readonly waited: number;
+      readonly blocked: readonly Blocked[];
+      readonly passed: readonly string[];
+    }
+  | { readonly event: 'started'; readonly pid: number; readonly runId: string; readonly guarantee: Guarantee }
+  | { readonly event: 'ready'; readonly pid: number; readonly ms: number }
+  | {
+      readonly event: 'exit';
+      readonly exit: ExitStatus;
+      readonly left: readonly number[];
+      readonly asked: boolean;
+    }
+  | { readonly event: 'health'; readonly problem: string | null }
+  | {
+      readonly event: 'backoff';
+      readonly cause: Cause;
+      readonly delay: number;
+      readonly failures: number;
+      readonly message: string;
+    }
+  /** Final: only a start by hand brings it back. */
+  | {
+      readonly event: 'failed';
+      readonly cause: Cause;
+      readonly message: string;
+      readonly error: Error | null;
+    }
+  | ({ readonly event: 'stopped' } & StopReport)
+  | { readonly event: 'stuck'; readonly survivors: readonly number[] }
+  /** There should be none, ever. */
+  | { readonly event: 'orphans'; readonly orphans: readonly Orphan[] }
+);

@@ -1,0 +1,574 @@
+/** A service's starter with real programs: what is asked for at once, what ends by itself, what is in the way. */
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { Loop, sys } from 'forkbeard';
+import { describe, expect, onTestFinished, test } from 'vitest';
+import { Service } from '../../dist/supervisor/service.js';
+import type { ServiceEvent, ServiceOptions } from '../../dist/supervisor/service-options.js';
+import { StateDirectory } from '../../dist/supervisor/state.js';
+import { PATIENCE } from '../process/support.ts';
+import { alive, environment, eventually, folder, marked, shell, within } from './support.ts';
+
+const loop = Loop.current();
+
+type Of<Name extends ServiceEvent['event']> = Extract<ServiceEvent, { event: Name }>;
+
+/** A service that is stopped with its test, and what it has told. */
+class Watched {
+  readonly events: ServiceEvent[] = [];
+  readonly state: StateDirectory;
+  readonly it: Service;
+  text = '';
+  #changed = new Set<() => void>();
+
+  constructor(script: string, more: Partial<ServiceOptions> = {}, path = folder()) {
+    this.state = new StateDirectory(path);
+    const options: ServiceOptions = {
+      name: 'x',
+      command: shell(script),
+      env: environment({ STATE: path }),
+      stdio: { stdout: 'relay', stderr: 'relay' },
+      restart: {
+        type: 'permanent',
+        backoff: { min: 20, max: 100, jitter: 0, resetAfter: 60_000 },
+        intensity: { restarts: 5, within: 60_000 },
+      },
+      ready: null,
+      live: null,
+      gates: [{ group: 'empty' }, { lock: 'free' }],
+      gateTimeout: 5000,
+      onGateTimeout: 'fail',
+      stop: [
+        { signal: 'TERM', wait: 500 },
+        { signal: 'KILL', wait: 5000 },
+      ],
+      ...more,
+    };
+    this.it = new Service(options, {
+      loop,
+      state: this.state,
+      onEvent: (event) => {
+        this.events.push(event);
+        for (const changed of this.#changed) changed();
+      },
+      onOutput: (_stream, data) => {
+        this.text += data;
+        for (const changed of this.#changed) changed();
+      },
+    });
+    onTestFinished(async () => {
+      await this.it.stop();
+    });
+  }
+
+  of<Name extends ServiceEvent['event']>(name: Name): Of<Name>[] {
+    return this.events.filter(({ event }) => event === name) as Of<Name>[];
+  }
+
+  get states(): string[] {
+    return this.of('state').map(({ to }) => to);
+  }
+
+  async until(what: string, holds: () => boolean): Promise<void> {
+    if (holds()) return;
+    let changed = () => {};
+    const met = new Promise<void>((resolve) => {
+      changed = () => {
+        if (holds()) resolve();
+      };
+      this.#changed.add(changed);
+    });
+    await within(`${what}; so far ${JSON.stringify(this.events)}`, met).finally(() =>
+      this.#changed.delete(changed),
+    );
+  }
+
+  async nth<Name extends ServiceEvent['event']>(name: Name, count = 1): Promise<Of<Name>> {
+    await this.until(`${count} ${name}`, () => this.of(name).length >= count);
+    return this.of(name)[count - 1] as Of<Name>;
+  }
+
+  says(text: string): Promise<void> {
+    return this.until(text, () => this.text.includes(text));
+  }
+}
+
+const pidOf = ({ it }: Watched) => it.status().pid as number;
+
+describe('a start', () => {
+  test('is over when the program runs, and tells what is known of it', async () => {
+    const x = new Watched('exec sleep 1000');
+    const status = await x.it.start();
+    expect(status).toMatchObject({
+      name: 'x',
+      state: 'running',
+      guarantee: 'tree',
+      restarts: 0,
+      problem: null,
+    });
+    expect(alive(status.pid as number)).toBe(true);
+    expect(x.states).toEqual(['gated', 'starting', 'running']);
+    expect(x.state.find('x')).toMatchObject({
+      verdict: 'running',
+      record: { pid: status.pid, runId: status.runId },
+    });
+  });
+
+  test('of what runs already is the same one', async () => {
+    const x = new Watched('exec sleep 1000');
+    const first = await x.it.start();
+    expect((await x.it.start()).pid).toBe(first.pid);
+    const both = await Promise.all([x.it.start(), x.it.start()]);
+    expect(both.map(({ pid }) => pid)).toEqual([first.pid, first.pid]);
+    expect(x.of('started')).toHaveLength(1);
+  });
+
+  test('that is asked for ten times at once is one', async () => {
+    const x = new Watched('exec sleep 1000');
+    const all = await Promise.all(Array.from({ length: 10 }, () => x.it.start()));
+    expect(new Set(all.map(({ pid }) => pid)).size).toBe(1);
+    expect(x.of('started')).toHaveLength(1);
+  });
+
+  test('waits until it is ready: a port that answers', async () => {
+    const fd = sys.listen({ host: '127.0.0.1', port: 0 });
+    const { port } = sys.localAddress(fd) as { port: number };
+    sys.close(fd);
+    const script = `setTimeout(() => require("net").createServer().listen(${port}, "127.0.0.1"), 200)`;
+    const x = new Watched('', {
+      command: [process.execPath, '-e', script],
+      gates: [{ port }],
+      ready: { probe: { tcp: port }, within: PATIENCE, timeout: 1000 },
+    });
+    await x.it.start();
+    expect(x.of('ready')[0]?.ms).toBeGreaterThanOrEqual(200);
+    expect(x.states).toEqual(['gated', 'starting', 'running']);
+  });
+
+  test('waits until a program says that it is', async () => {
+    const x = new Watched('sleep 0.1; touch $STATE/ready; exec sleep 1000', {
+      ready: { probe: { exec: shell('test -e $STATE/ready') }, within: PATIENCE, timeout: 1000 },
+    });
+    await x.it.start();
+    expect(existsSync(join(x.state.path, 'ready'))).toBe(true);
+  });
+
+  test('that is never ready is stopped, tried again, and given up', async () => {
+    const x = new Watched('sleep 1000', {
+      ready: { probe: { exec: ['/bin/false'] }, within: 60, timeout: 1000 },
+      restart: {
+        type: 'permanent',
+        backoff: { min: 1, max: 1, jitter: 0, resetAfter: 1e6 },
+        intensity: { restarts: 2, within: 1e6 },
+      },
+    });
+    await expect(x.it.start()).rejects.toMatchObject({ code: 'ERR_FORKBEARD_FAILED' });
+    expect(x.of('started')).toHaveLength(3);
+    expect(x.of('started').filter(({ pid }) => alive(pid))).toEqual([]);
+    expect(x.of('failed')).toEqual([expect.objectContaining({ cause: 'intensity' })]);
+    expect(x.it.status()).toMatchObject({
+      state: 'failed',
+      problem: expect.stringContaining('ended with 1'),
+    });
+    expect(x.state.find('x').verdict).toBe('none');
+  });
+
+  test('that ends before it is ready never was: one failed attempt, and no ready', async () => {
+    const x = new Watched('exit 7', {
+      ready: { probe: { tcp: 1 }, within: PATIENCE, timeout: 100 },
+      restart: {
+        type: 'permanent',
+        backoff: { min: 1, max: 1, jitter: 0, resetAfter: 1e6 },
+        intensity: { restarts: 1, within: 1e6 },
+      },
+    });
+    await expect(x.it.start()).rejects.toThrow(/code 7 before it was ready/);
+    expect(x.of('ready')).toEqual([]);
+    expect(x.of('backoff')).toEqual([expect.objectContaining({ cause: 'exit' })]);
+  });
+
+  test('of what cannot be executed fails at once, with the step, and is not tried again', async () => {
+    const x = new Watched('', { command: ['/does/not/exist'] });
+    await expect(x.it.start()).rejects.toMatchObject({
+      code: 'ERR_FORKBEARD_FAILED',
+      cause: { code: 'ENOENT', step: 'exec', path: '/does/not/exist' },
+    });
+    expect(x.states).toEqual(['gated', 'starting', 'failed']);
+    expect(readdirSync(x.state.path)).toEqual(['x.lock']);
+  });
+
+  test('beside another instance is refused, and says why', async () => {
+    const path = folder();
+    const first = new Watched('exec sleep 1000', { gates: [] }, path);
+    await first.it.start();
+    const second = new Watched('exec sleep 1000', { gates: [] }, path);
+    await expect(second.it.start()).rejects.toMatchObject({ cause: { code: 'ERR_FORKBEARD_LOCKED' } });
+    expect(second.of('failed')[0]?.cause).toBe('locked');
+    expect(alive(pidOf(first))).toBe(true);
+    expect(first.state.find('x').verdict).toBe('running');
+  });
+});
+
+describe('sd_notify', () => {
+  // The fixture says what it is told to, over the socket that it finds.
+  const says = (...words: string[]) => `python3 - ${words.map((word) => `'${word}'`).join(' ')} <<'END'
+import os, socket, sys, time
+s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+s.connect(os.environ["NOTIFY_SOCKET"])
+for word in sys.argv[1:]:
+    if word.startswith("sleep "): time.sleep(float(word[6:]))
+    else: s.send(word.replace("|", "\\n").encode())
+time.sleep(1000)
+END`;
+
+  test('says when a service is ready, and how it is', async () => {
+    const x = new Watched(says('STATUS=warming up', 'sleep 0.2', 'READY=1|STATUS=at your service'), {
+      ready: { notify: true, within: PATIENCE, timeout: 0 },
+    });
+    await x.it.start();
+    expect(x.of('ready')[0]?.ms).toBeGreaterThanOrEqual(200);
+    expect(x.it.status().text).toBe('at your service');
+  });
+
+  test('gives it more time when it asks', async () => {
+    const x = new Watched(says('EXTEND_TIMEOUT_USEC=30000000', 'sleep 1.5', 'READY=1'), {
+      ready: { notify: true, within: 1000, timeout: 0 },
+    });
+    await x.it.start();
+    expect(x.of('backoff')).toEqual([]);
+  });
+
+  test('of a stranger is passed over', async () => {
+    const x = new Watched('sleep 1000', { ready: { notify: true, within: PATIENCE, timeout: 0 } });
+    const starting = x.it.start();
+    await x.nth('started');
+    const name = readdirSync(x.state.path).find((file) => file.endsWith('.notify')) as string;
+    const fd = sys.socket('unix', 'dgram');
+    sys.sendTo(fd, Buffer.from('READY=1\nSTATUS=of a stranger'), { path: join(x.state.path, name) });
+    sys.close(fd);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    expect(x.it.status()).toMatchObject({ state: 'starting', text: null });
+    const stopped = expect(starting).rejects.toMatchObject({ code: 'ERR_FORKBEARD_STOPPED' });
+    await x.it.stop();
+    await stopped;
+    expect(readdirSync(x.state.path)).toEqual(['x.lock']);
+  });
+
+  test('as a watchdog: who is silent for too long is started again', async () => {
+    const x = new Watched(says('READY=1', 'WATCHDOG=1'), {
+      ready: { notify: true, within: PATIENCE, timeout: 0 },
+      live: { notify: true, every: 100, timeout: 100, failures: 2 },
+    });
+    const { pid } = await x.it.start();
+    const again = await x.nth('ready', 2);
+    expect(again.pid).not.toBe(pid);
+    expect(x.of('backoff')[0]).toMatchObject({
+      cause: 'unhealthy',
+      message: expect.stringContaining('WATCHDOG=1'),
+    });
+  });
+});
+
+describe('a service that ends', () => {
+  test('is running again, as another process', async () => {
+    const x = new Watched('exec sleep 1000');
+    const { pid } = await x.it.start();
+    process.kill(pid as number, 'SIGKILL');
+    const again = await x.nth('ready', 2);
+    expect(again.pid).not.toBe(pid);
+    expect(x.of('exit')).toEqual([
+      expect.objectContaining({ exit: expect.objectContaining({ signal: 'SIGKILL' }), asked: false }),
+    ]);
+    expect(x.of('backoff')).toEqual([expect.objectContaining({ cause: 'exit', delay: 0, failures: 1 })]);
+    expect(x.it.status()).toMatchObject({ state: 'running', restarts: 1 });
+  });
+
+  test.each([
+    ['transient', 0, 'done'],
+    ['transient', 3, 'running'],
+    ['temporary', 3, 'done'],
+  ] as const)('of the type %s with code %i: %s', async (type, code, state) => {
+    const x = new Watched(
+      'read x < $STATE/fifo; if [ -e $STATE/again ]; then exec sleep 1000; fi; touch $STATE/again; exit $x',
+      {
+        restart: {
+          type,
+          backoff: { min: 1, max: 1, jitter: 0, resetAfter: 1e6 },
+          intensity: { restarts: 5, within: 1e6 },
+        },
+      },
+    );
+    const { execFileSync } = await import('node:child_process');
+    execFileSync('mkfifo', [join(x.state.path, 'fifo')]);
+    await x.it.start();
+    writeFileSync(join(x.state.path, 'fifo'), `${code}\n`);
+    await x.nth('exit');
+    await x.until(state, () => x.it.state === state);
+    expect(x.it.status()).toMatchObject({ state, lastExit: { exitCode: code } });
+  });
+
+  test('is ended with all that it left behind, before it is started again', async () => {
+    const x = new Watched(
+      "(trap '' TERM; sleep 1000) & setsid -f sleep 1000; [ -e $STATE/again ] && exec sleep 1000; touch $STATE/again; exit 1",
+      {
+        stop: [
+          { signal: 'TERM', wait: 50 },
+          { signal: 'KILL', wait: 5000 },
+        ],
+      },
+    );
+    await x.it.start();
+    await x.nth('ready', 2);
+    const [first] = x.of('started');
+    expect(x.of('exit')[0]?.left.length).toBeGreaterThan(0);
+    expect(marked(`FORKBEARD_RUN_ID=${first?.runId}`)).toEqual([]);
+    expect(x.states).toContain('settling');
+  });
+
+  test('again and again waits longer, and is given up: an event of its own, once', async () => {
+    const x = new Watched('exit 1');
+    x.it.start().catch(() => {});
+    const failed = await x.nth('failed');
+    expect(failed).toMatchObject({ cause: 'intensity', message: expect.stringContaining('code 1') });
+    expect(x.of('backoff').map(({ delay }) => delay)).toEqual([0, 20, 40, 80, 100]);
+    expect(x.it.status().state).toBe('failed');
+    expect(x.of('failed')).toHaveLength(1);
+  });
+
+  test('for good is brought back by a start by hand', async () => {
+    const x = new Watched('[ -e $STATE/fixed ] && exec sleep 1000; exit 1', {
+      restart: {
+        type: 'permanent',
+        backoff: { min: 1, max: 1, jitter: 0, resetAfter: 1e6 },
+        intensity: { restarts: 0, within: 1e6 },
+      },
+    });
+    x.it.start().catch(() => {});
+    await x.nth('failed');
+    writeFileSync(join(x.state.path, 'fixed'), '');
+    expect(await x.it.start()).toMatchObject({ state: 'running', failures: 0 });
+  });
+
+  test('with its shim is started again, and what was left of it is found by its id', async () => {
+    const x = new Watched('sleep 1000 & sleep 1000 & wait');
+    await x.it.start();
+    const { runId } = x.it.status();
+    await eventually('both', () => marked(`FORKBEARD_RUN_ID=${runId}`).length >= 4);
+    const { record } = x.state.find('x');
+    process.kill(record?.shim.pid as number, 'SIGKILL');
+    await x.nth('ready', 2);
+    expect(x.of('orphans')[0]?.orphans.length).toBeGreaterThanOrEqual(2);
+    expect(marked(`FORKBEARD_RUN_ID=${runId}`)).toEqual([]);
+    expect(x.of('backoff')[0]).toMatchObject({ cause: 'shim-lost' });
+  });
+});
+
+describe('a service that is not well', () => {
+  const live = (probe: string) =>
+    ({ probe: { exec: shell(probe) }, every: 30, timeout: 2000, failures: 2 }) as const;
+
+  test('says so at the first bad answer, and is started again after so many', async () => {
+    const x = new Watched('rm -f $STATE/ill; echo up; exec sleep 1000', {
+      live: live('test ! -e $STATE/ill'),
+    });
+    const { pid } = await x.it.start();
+    await x.says('up');
+    writeFileSync(join(x.state.path, 'ill'), '');
+    const again = await x.nth('ready', 2);
+    expect(again.pid).not.toBe(pid);
+    expect(x.states.slice(3)).toEqual(['unhealthy', 'stopping', 'backoff', 'gated', 'starting', 'running']);
+    expect(x.of('health')[0]?.problem).toContain('ended with 1');
+  });
+
+  test('is running again when it recovers before', async () => {
+    const x = new Watched('exec sleep 1000', {
+      live: { ...live('test ! -e $STATE/ill'), failures: 1000 },
+    });
+    await x.it.start();
+    writeFileSync(join(x.state.path, 'ill'), '');
+    await x.until('unhealthy', () => x.it.state === 'unhealthy');
+    const { rmSync } = await import('node:fs');
+    rmSync(join(x.state.path, 'ill'));
+    await x.until('running', () => x.it.state === 'running');
+    expect(x.of('started')).toHaveLength(1);
+  });
+
+  test('because it is stopped is known by its process, whatever it would answer', async () => {
+    const x = new Watched('exec sleep 1000', { live: live('true') });
+    const { pid } = await x.it.start();
+    process.kill(pid as number, 'SIGSTOP');
+    await x.nth('ready', 2);
+    expect(x.of('backoff')[0]?.message).toBe('its process is stopped');
+    expect(alive(pid as number)).toBe(false);
+  });
+
+  test('is not blamed for what its judge has missed', async () => {
+    const x = new Watched('exec sleep 1000', {
+      live: { probe: { exec: shell('sleep 0.05') }, every: 20, timeout: 200, failures: 1 },
+    });
+    await x.it.start();
+    // Each time in the middle of a question: its time is over before we can hear the answer.
+    for (let i = 0; i < 3; i++) {
+      await new Promise((resolve) => setTimeout(resolve, 45));
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 500);
+    }
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    expect(x.of('started')).toHaveLength(1);
+    expect(x.it.state).toBe('running');
+  });
+});
+
+describe('a stop', () => {
+  test('ends it, says each step, and nothing starts it again', async () => {
+    const x = new Watched("trap '' TERM; echo up; while :; do sleep 1000; done", {
+      stop: [
+        { signal: 'TERM', wait: 50 },
+        { signal: 'KILL', wait: 5000 },
+      ],
+    });
+    const { pid } = await x.it.start();
+    await x.says('up');
+    const report = await x.it.stop();
+    expect(report).toMatchObject({ exit: { pid, signal: 'SIGKILL' }, survivors: [] });
+    expect(report.steps.map(({ signal }) => signal)).toEqual(['SIGTERM', 'SIGKILL']);
+    expect(report.steps[1]?.at).toBeGreaterThanOrEqual(45);
+    expect(x.of('exit')).toEqual([expect.objectContaining({ asked: true })]);
+    expect(x.it.status()).toMatchObject({ state: 'down', pid: null, runId: null });
+    expect(x.of('backoff')).toEqual([]);
+    expect(readdirSync(x.state.path)).toEqual(['x.lock']);
+  });
+
+  test('twice at once is one, and both hear of it', async () => {
+    const x = new Watched('exec sleep 1000');
+    await x.it.start();
+    const [one, other] = await Promise.all([x.it.stop(), x.it.stop()]);
+    expect(one).toBe(other);
+    expect(x.of('stopped')).toHaveLength(1);
+  });
+
+  test('during a backoff cancels it', async () => {
+    const x = new Watched('exit 1', {
+      restart: {
+        type: 'permanent',
+        backoff: { min: 60_000, max: 60_000, jitter: 0, resetAfter: 1e6 },
+        intensity: { restarts: 50, within: 1e6 },
+      },
+    });
+    x.it.start().catch(() => {});
+    await x.nth('backoff', 2);
+    await x.it.stop();
+    expect(x.it.state).toBe('down');
+    expect(x.of('started')).toHaveLength(2);
+  });
+
+  test('while a gate is closed ends the waiting', async () => {
+    const x = new Watched('exec sleep 1000', {
+      gates: [{ name: 'never', check: () => false }],
+      gateTimeout: 60_000,
+    });
+    const starting = expect(x.it.start()).rejects.toMatchObject({ code: 'ERR_FORKBEARD_STOPPED' });
+    await x.nth('gate-blocked');
+    expect(x.it.status()).toMatchObject({ state: 'gated', problem: 'gate "never": it says no' });
+    await x.it.stop();
+    await starting;
+    expect(x.states).toEqual(['gated', 'down']);
+  });
+
+  test('while it starts ends what has started', async () => {
+    const x = new Watched('sleep 1000', {
+      ready: { probe: { exec: ['/bin/false'] }, within: 60_000, timeout: 60_000 },
+    });
+    const starting = expect(x.it.start()).rejects.toMatchObject({ code: 'ERR_FORKBEARD_STOPPED' });
+    const { pid } = await x.nth('started');
+    await x.it.stop();
+    await starting;
+    expect(alive(pid)).toBe(false);
+    expect(x.it.state).toBe('down');
+  });
+
+  test('leaves its neighbours alone', async () => {
+    const neighbour = new Watched('exec sleep 1000');
+    const { pid } = await neighbour.it.start();
+    const x = new Watched('exec sleep 1000');
+    for (let i = 0; i < 10; i++) {
+      await x.it.start();
+      await x.it.stop();
+    }
+    expect(pidOf(neighbour)).toBe(pid);
+    expect(alive(pid as number)).toBe(true);
+  });
+});
+
+describe('a restart', () => {
+  test('is another process, never beside the old one', async () => {
+    const x = new Watched(
+      'mkdir $STATE/alone || { echo two; exit 1; }; trap "rmdir $STATE/alone; exit 0" TERM; echo up; while :; do sleep 0.01; done',
+    );
+    const first = await x.it.start();
+    await x.says('up');
+    const second = await x.it.restart();
+    expect(second.pid).not.toBe(first.pid);
+    expect(alive(first.pid as number)).toBe(false);
+    // The shell has a word of its own on the end of its child.
+    await x.until('up twice', () => x.text.split('up\n').length === 3);
+    expect(x.text).not.toContain('two');
+    expect(second.restarts).toBe(0);
+  });
+
+  test('twenty times at once ends with one process', async () => {
+    const x = new Watched('exec sleep 1000');
+    await x.it.start();
+    const all = await Promise.all(Array.from({ length: 20 }, () => x.it.restart()));
+    expect(new Set(all.map(({ pid }) => pid)).size).toBe(1);
+    expect(x.of('started').filter(({ pid }) => alive(pid))).toHaveLength(1);
+    expect(x.of('started')).toHaveLength(2);
+  });
+
+  test('hurries a backoff when it is a start by hand', async () => {
+    const x = new Watched('[ -e $STATE/fixed ] && exec sleep 1000; exit 1', {
+      restart: {
+        type: 'permanent',
+        backoff: { min: 60_000, max: 60_000, jitter: 0, resetAfter: 1e6 },
+        intensity: { restarts: 50, within: 1e6 },
+      },
+    });
+    await x.it.start();
+    await x.nth('backoff', 2);
+    writeFileSync(join(x.state.path, 'fixed'), '');
+    expect(await x.it.start()).toMatchObject({ state: 'running' });
+  });
+
+  test('waits for a port that the old one has left to a daemon, and says who has it', async () => {
+    const fd = sys.listen({ host: '127.0.0.1', port: 0 });
+    const { port } = sys.localAddress(fd) as { port: number };
+    const x = new Watched('exec sleep 1000', { gates: [{ port, host: '127.0.0.1' }] });
+    const starting = x.it.start();
+    const blocked = await x.nth('gate-blocked');
+    expect(blocked).toMatchObject({
+      gate: `port 127.0.0.1:${port}`,
+      holders: [{ pid: process.pid, ours: false }],
+    });
+    sys.close(fd);
+    await starting;
+    expect(x.of('gates-passed')[0]?.blocked).toHaveLength(1);
+  });
+});
+
+test('nothing is left here after fifty ends', async () => {
+  const x = new Watched('exec sleep 1000', {
+    restart: {
+      type: 'permanent',
+      backoff: { min: 0, max: 0, jitter: 0, resetAfter: 0 },
+      intensity: { restarts: 1e6, within: 1 },
+    },
+  });
+  await x.it.start();
+  const descriptors = readdirSync('/proc/self/fd').length;
+  for (let i = 2; i <= 50; i++) {
+    process.kill(pidOf(x), 'SIGKILL');
+    await x.nth('ready', i);
+  }
+  // The last shim's own end is heard after its service's.
+  await eventually('as many as before', () => readdirSync('/proc/self/fd').length === descriptors);
+  expect(readFileSync(join(x.state.path, 'x.pid'), 'utf8')).toContain(`"pid":${pidOf(x)}`);
+});
