@@ -118,7 +118,7 @@ export function asMarkdown(table, results, { machine, repetitions }) {
     `## ${table.title}`,
     table.what,
     markdownGrid(figures, 1),
-    `Medians of ${repetitions} interleaved repetitions. Node ${machine.node}, ${machine.kernel}, ${machine.cpu}, ${machine.date}.`,
+    `${repetitions === 1 ? 'One run of each' : `Medians of ${repetitions} runs of each`}. Node ${machine.node}, ${machine.kernel}, ${machine.cpu}, ${machine.date}.`,
   ];
   if (bars.length > 1) parts.push(markdownGrid(bars, 2));
   return parts.join('\n\n');

@@ -28,9 +28,10 @@ const HELP = `Usage: npm run bench -- [options]
   --smoke            a short run of everything: proves that it runs, its figures mean nothing
   --json             print the samples as JSON
   --write            put the tables into docs/benchmarks.md, in the place of those of the same name
+  --page FILE        --write into this page instead; what --smoke measures goes nowhere else
 `;
 
-const page = fileURLToPath(new URL('../docs/benchmarks.md', import.meta.url));
+const PAGE = fileURLToPath(new URL('../docs/benchmarks.md', import.meta.url));
 
 function parse() {
   const { values } = parseArgs({
@@ -40,6 +41,7 @@ function parse() {
       smoke: { type: 'boolean', default: false },
       json: { type: 'boolean', default: false },
       write: { type: 'boolean', default: false },
+      page: { type: 'string' },
       help: { type: 'boolean', short: 'h', default: false },
     },
   });
@@ -50,9 +52,14 @@ function parse() {
   if (repetitions !== undefined && !(Number.isInteger(repetitions) && repetitions > 0)) {
     throw new Error('--repetitions takes a number above 0');
   }
-  if (values.smoke && values.write)
-    throw new Error('the figures of --smoke mean nothing: it does not --write');
-  return { ...values, only: NAMES.filter((name) => only.includes(name)), repetitions };
+  if (values.smoke && values.write && values.page === undefined)
+    throw new Error('the figures of --smoke mean nothing: it does not --write without --page');
+  return {
+    ...values,
+    page: values.page ?? PAGE,
+    only: NAMES.filter((name) => only.includes(name)),
+    repetitions,
+  };
 }
 
 /** Runs the peers of a table by turns, every other time backwards, and gives each one's samples, or why there are none. */
@@ -93,15 +100,19 @@ function progress(text) {
 const PREFACE = `# Benchmarks
 
 \`npm run bench -- --write\` makes this page; nothing in it is written by hand. Each table comes from one session on one machine, its
-peers run by turns, and a ratio is the median of the ratios of neighbouring runs, so that ratios can be compared with
-each other and absolute figures with nothing. A server and its client have a core each; a program without a client has
-one. A bar is what the project demands of itself, an aim what it hopes for; a missed one says so.
+peers run by turns. Look at the ratios (\`×\`): each is the median of the ratios of neighbouring runs, so they hold on
+other machines as well, which absolute figures do not. The peers are programs of the same work, in \`bench/peers\`: "C epoll" is
+written on the kernel's own calls and shows what can be had at all. CPU is the processor time of the process, user and
+system, garbage collection included. A server and its client have a core each; a program without a client has one.
+
+Under some tables stand the project's own demands: a bar that must be met, and an aim beyond it. Where one is missed,
+the page says so.
 `;
 
 const SECTION = /<!-- (\S+) -->\n([\s\S]*?)\n<!-- end of \1 -->/g;
 
 /** The page with these tables, each in the place of an older one of the same name; the others stay. */
-function write(tables) {
+function write(page, tables) {
   const sections = new Map();
   const old = existsSync(page) ? readFileSync(page, 'utf8') : '';
   for (const [, name, markdown] of old.matchAll(SECTION)) sections.set(name, markdown);
@@ -150,7 +161,7 @@ async function main() {
     }
   }
   if (options.json) console.log(JSON.stringify({ machine, tables: data }, null, 2));
-  if (options.write) write(pages);
+  if (options.write) write(options.page, pages);
   if (failures > 0) process.exitCode = 1;
 }
 

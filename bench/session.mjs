@@ -21,8 +21,9 @@ export function describeMachine() {
   return {
     date: new Date().toISOString().slice(0, 10),
     node: process.version,
-    kernel: `${process.platform} ${release()}`,
-    cpu: `${availableParallelism()} × ${cpus()[0]?.model ?? 'unknown'}`,
+    // Not what a distribution or a vendor adds to it.
+    kernel: `Linux ${/^[\d.]*\d/.exec(release())}`,
+    cpu: `${availableParallelism()} cores (${cpus()[0]?.model ?? 'unknown'})`,
   };
 }
 

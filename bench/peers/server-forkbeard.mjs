@@ -37,7 +37,7 @@ export function serve(handlers) {
 
 /** While something is unsent nothing is read, so there is never a second answer behind it. */
 export function answer(fd, bytes, length) {
-  const sent = sys.write(fd, bytes, 0, length);
+  const sent = length === bytes.length ? sys.write(fd, bytes) : sys.write(fd, bytes, 0, length);
   if (sent === length) return;
   if (sent < 0 && sent !== -sys.EAGAIN) return; // the next read says what happened
   let unsent = Buffer.from(bytes.subarray(Math.max(sent, 0), length));
