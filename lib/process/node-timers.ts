@@ -1,6 +1,6 @@
 /**
  * The timers and immediates that Node keeps for `setTimeout` and `setImmediate`, for a fork: whether any are queued,
- * and to silence all of them in the child. Node has no call for either, but its own functions close over the two lists.
+ * to silence all of them in the child, and to start there anew what the child is to have. Node has no call for either, but its own functions close over the two lists.
  * They are found once; walking through the heap for the objects would cost a garbage collection a fork.
  */
 import { clearImmediate, clearTimeout, setTimeout } from 'node:timers';
@@ -12,6 +12,9 @@ interface Link {
 interface Timer extends Link {
   _onTimeout: ((...args: unknown[]) => void) | null;
   _destroyed: boolean;
+  /** ms */
+  _idleTimeout: number;
+  refresh(): void;
 }
 interface ImmediateQueue {
   head: Link | null;
@@ -34,13 +37,36 @@ export function hasImmediates(): boolean {
   return lists?.immediates.head != null;
 }
 
+/** Timers that wait, of whoever. */
+export function waitingTimers(): object[] {
+  if (lists == null) return [];
+  return Object.values(lists.timers).flatMap((list) => chain(list._idleNext, list));
+}
+
+/** In a forked child: those of them that waited in the parent at the fork wait anew, for the whole of their time. */
+export function restartTimers(timers: readonly object[]): void {
+  for (const timer of timers as Timer[]) {
+    const delay = silenced.get(timer);
+    if (delay === undefined) continue;
+    silenced.delete(timer);
+    timer._idleTimeout = delay;
+    // One that is not destroyed would be taken for one that is counted.
+    timer._destroyed = true;
+    timer.refresh();
+  }
+}
+
+/** Those that the last fork has silenced in this process, and how long they were to wait. */
+let silenced = new WeakMap<Timer, number>();
+
 /** In a forked child: none of those that are queued runs. */
 export function silenceNodeTimers(): void {
+  silenced = new WeakMap();
   if (lists == null) return;
   for (const immediate of chain(lists.immediates.head, null)) clearImmediate(immediate as never);
   for (const list of Object.values(lists.timers)) {
     for (const timer of chain(list._idleNext, list) as Timer[]) {
-      const callback = timer._onTimeout;
+      const { _onTimeout: callback, _idleTimeout: delay } = timer;
       clearTimeout(timer as never);
       if (callback === null) continue;
       // node:http formats the Date header once a second and forgets it by a timer.
@@ -51,6 +77,7 @@ export function silenceNodeTimers(): void {
       // As it was before it was started, so that code which keeps one timer and calls refresh() is not surprised.
       timer._onTimeout = callback;
       timer._destroyed = false;
+      silenced.set(timer, delay);
     }
   }
 }

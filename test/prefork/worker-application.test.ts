@@ -155,6 +155,17 @@ describe.each(methods)('an application in a worker by %s', (method) => {
     expect(monitor.stderr.includes('beforeFork')).toBe(method === 'fork');
   });
 
+  test('finds the timers that it started when it was loaded', async () => {
+    const monitor = start('timers.mjs');
+    await monitor.worker(method);
+    const seen = async () => JSON.parse((await ask(monitor.url)).body);
+    const first = await seen();
+    for (let now = first; now.ticks < first.ticks + 3 || now.once === 0 || now.weak < 2; now = await seen()) {
+      expect(now.cleared).toBe(0);
+    }
+    expect(await seen()).toMatchObject({ once: 1, cleared: 0 });
+  });
+
   test('handles errors itself if it listens for them', async () => {
     const monitor = start('handles-errors.mjs');
     const worker = await monitor.worker(method);

@@ -14,7 +14,7 @@ import { createServer, type RequestListener } from 'node:http';
 import { Server } from 'node:net';
 import { inspect } from 'node:util';
 import type { ApplicationHooks, WorkerInfo } from '../contract.ts';
-import { type Listening, listenAnew, listenersOf } from './process-listeners.ts';
+import { Traces } from './traces.ts';
 
 interface FastifyLike {
   server: Server;
@@ -40,28 +40,28 @@ const HOOKS = ['beforeFork', 'afterFork', 'onReady', 'onStop', 'onRequestTimeout
 export class Application {
   readonly hooks: ApplicationHooks;
   readonly #exported: unknown;
-  readonly #listening: readonly Listening[];
+  readonly #traces: Traces;
 
-  private constructor(exported: unknown, hooks: ApplicationHooks, listening: readonly Listening[]) {
+  private constructor(exported: unknown, hooks: ApplicationHooks, traces: Traces) {
     this.#exported = exported;
     this.hooks = hooks;
-    this.#listening = listening;
+    this.#traces = traces;
   }
 
   static async load(url: string): Promise<Application> {
     let namespace: Record<string, unknown> = {};
-    const listening = await listenersOf(async () => {
+    const traces = await Traces.of(async () => {
       namespace = (await import(url)) as Record<string, unknown>;
     });
     const exported = defaultExport(namespace);
     if (kindOf(exported) === undefined) throw notAccepted('The default export', exported);
     refuseListening(exported);
-    return new Application(exported, hooksOf(namespace, exported), listening);
+    return new Application(exported, hooksOf(namespace, exported), traces);
   }
 
-  /** In a worker that was forked: what was registered on `process` when the module was loaded, once more. */
+  /** In a process that was forked: what a fork forgets of what the module has started. */
   settleIn(): void {
-    listenAnew(this.#listening);
+    this.#traces.comeBack();
   }
 
   async serve(worker: WorkerInfo): Promise<Serving> {

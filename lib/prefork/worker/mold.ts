@@ -7,6 +7,7 @@ import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import type { ForkSafety } from '../../process/contract.ts';
 import type { Loop } from '../../process/loop.ts';
+import { knowsNodeTimers } from '../../process/node-timers.ts';
 import { close } from '../../sys/index.ts';
 import { Channel } from '../channel.ts';
 import { EXIT } from '../exit-codes.ts';
@@ -52,6 +53,8 @@ export class Mold {
     );
     // The first question decides where V8 puts what is loaded now (docs/decisions/014).
     loop.forkSafety();
+    // To be found before there are any of the application's.
+    knowsNodeTimers();
     try {
       this.#application = await load();
     } catch (error) {

@@ -60,6 +60,7 @@ function beMold(loop: Loop, { fd, board, listeners, plan, title, application, ..
     onMessage: (message: ToMold, descriptors) => mold.onMessage(message, descriptors),
     onEnd: () => mold.onEnd(),
   });
+  application.settleIn();
   dieWithParent();
   const mold = new Mold({ loop, channel, board, listeners, plan, title, load: async () => application });
   void mold.start();
