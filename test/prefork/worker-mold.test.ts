@@ -2,8 +2,12 @@
  * The mold: forks as many workers as it is asked for, each a process of its own; says why when it cannot load or fork;
  * and is made of a worker that is warm.
  */
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as later } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
-import { ask, monitorForEach } from './tiny-monitor.ts';
+import { folder } from './served.ts';
+import { ask, type MoldPeer, monitorForEach } from './tiny-monitor.ts';
 
 const start = monitorForEach();
 
@@ -31,6 +35,27 @@ describe('a mold', () => {
     worker.say({ type: 'promote', generation: 2, title: 'forkbeard: mold gen 2 [app]' });
     expect(await worker.hears('not-promoted')).toMatchObject({ error: { code: 'EMFILE', exitCode: 44 } });
     expect((await ask(`${monitor.url}/`)).status).toBe(200);
+  });
+
+  test('takes children that die at their birth for killed ones, unless none has ever lived', async () => {
+    const flag = join(folder(), 'stillborn');
+    const monitor = start('stillborn.mjs', { env: { FORKBEARD_STILLBORN: flag } });
+    const stillborn = async (mold: MoldPeer) => {
+      const refusals = () => mold.heard.filter((message) => message.type === 'not-forked');
+      const before = refusals().length;
+      // It never says hello.
+      monitor.begin('fork').catch(() => {});
+      while (refusals().length === before) await later(5);
+      return refusals().at(-1)?.error.exitCode;
+    };
+    const mold = monitor.mold();
+    await mold.hears('loaded');
+    await monitor.worker('fork');
+    writeFileSync(flag, '');
+    for (let i = 0; i < 4; i++) expect(await stillborn(mold)).toBe(51);
+    const second = monitor.mold();
+    await second.hears('loaded');
+    expect([await stillborn(second), await stillborn(second), await stillborn(second)]).toEqual([51, 51, 46]);
   });
 
   test('is made of a worker that is warm, and forks workers that serve', async () => {

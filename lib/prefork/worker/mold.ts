@@ -5,7 +5,7 @@
  */
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
-import type { ForkSafety } from '../../process/contract.ts';
+import type { ForkHazard, ForkSafety } from '../../process/contract.ts';
 import type { Loop } from '../../process/loop.ts';
 import { knowsNodeTimers } from '../../process/node-timers.ts';
 import { close } from '../../sys/index.ts';
@@ -22,6 +22,8 @@ import { Worker } from './worker.ts';
 /** What loading has begun (files that are closed, names that are looked up) may take so long to end. ms */
 const SETTLE = 1000;
 const BETWEEN_LOOKS = 10;
+/** When so many children die at their birth and none has lived, it is no accident. */
+const ALL_STILLBORN = 3;
 
 export interface MoldOptions {
   loop: Loop;
@@ -36,6 +38,8 @@ export interface MoldOptions {
 export class Mold {
   readonly #options: MoldOptions;
   #application: Application | undefined;
+  /** Children that died before they could begin, as long as none has lived. */
+  #stillborn = 0;
   /** Forks follow each other: a hook must not run while another fork is prepared. */
   #turn: Promise<void> = Promise.resolve();
 
@@ -102,22 +106,34 @@ export class Mold {
       closeAll([channel, ...own]);
       return;
     }
-    // The next one need not wait until this one has said that it lives.
-    loop
-      .fork({
+    const fork = () =>
+      loop.fork({
         detached: true,
         inherit: [channel, BOARD, ...listeners],
         code: (context) => this.#beWorker(context.loop, place, channel, listeners),
+      });
+    // The next one need not wait until this one has said that it lives.
+    fork()
+      .catch(async (error: unknown) => {
+        if (!willPass(error)) throw error;
+        await settledSafety(loop);
+        return fork();
       })
       .then(
-        (child) => this.#options.channel.send({ type: 'forked', entry: place.entry, pid: child.pid }),
+        (child) => {
+          this.#stillborn = Number.NEGATIVE_INFINITY;
+          this.#options.channel.send({ type: 'forked', entry: place.entry, pid: child.pid });
+        },
         (error: unknown) => this.#tellNotForked(place, error),
       )
       .finally(() => closeAll([channel, ...own]));
   }
 
   #tellNotForked({ entry }: Place, error: unknown): void {
-    this.#options.channel.send({ type: 'not-forked', entry, error: failure(error, codeOfFork(error)) });
+    // A child that dies at its birth was killed by somebody; when all do, it is forking that does not work.
+    const died = codeOf(error) === 'ERR_FORKBEARD_FORK_DIED' && ++this.#stillborn < ALL_STILLBORN;
+    const exitCode = died ? EXIT.system : codeOfFork(error);
+    this.#options.channel.send({ type: 'not-forked', entry, error: failure(error, exitCode) });
   }
 
   /** In the child. */
@@ -139,10 +155,25 @@ async function settledSafety(loop: Loop): Promise<ForkSafety> {
   for (;;) {
     const safety = loop.forkSafety();
     const blocking = safety.hazards.filter((hazard) => hazard.blocking);
-    const passing = blocking.length > 0 && blocking.every(({ code }) => code === 'UV_REQUESTS');
-    if (!passing || performance.now() > deadline) return safety;
+    if (!arePassing(blocking) || performance.now() > deadline) return safety;
     await loop.delay(BETWEEN_LOOKS);
   }
+}
+
+/** What the application does at this moment in libuv's pool is done a moment later. */
+function arePassing(blocking: readonly ForkHazard[]): boolean {
+  return blocking.length > 0 && blocking.every(({ code }) => code === 'UV_REQUESTS');
+}
+
+function willPass(error: unknown): boolean {
+  const { hazards = [] } = error as { hazards?: ForkHazard[] };
+  return (
+    codeOf(error) === 'ERR_FORKBEARD_FORK_UNSAFE' && arePassing(hazards.filter(({ blocking }) => blocking))
+  );
+}
+
+function codeOf(error: unknown): unknown {
+  return (error as { code?: unknown } | null)?.code;
 }
 
 function collectGarbage(): void {
