@@ -291,10 +291,12 @@ export class EventLoop implements Disposable {
     const run = this.#runs.enter();
     blockingRuns++;
     try {
+      // What the caller has queued may be what the first event waits for: a stream that is about to flow.
+      this.#drain();
       while (!run.ended) {
+        if (this.#closed) throw closedError();
         this.#fetch(Infinity);
         this.#round();
-        if (this.#closed && !run.ended) throw closedError();
       }
     } finally {
       blockingRuns--;
@@ -309,6 +311,8 @@ export class EventLoop implements Disposable {
     if (timeout < 0) throw outOfRange('timeout', '>= 0', timeout);
     this.ready();
     checkDepth();
+    this.#drain();
+    if (this.#closed) return 0;
     const deadline = now() + timeout;
     for (let left = timeout; ; left = Math.max(0, deadline - now())) {
       this.#fetch(left);
