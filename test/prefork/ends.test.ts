@@ -1,4 +1,3 @@
-import { createServer } from 'node:net';
 import { describe, expect, test } from 'vitest';
 import { application, HELLO, poolIsBack, provoke, serve } from './served.ts';
 import { methods } from './tiny-monitor.ts';
@@ -138,30 +137,4 @@ test('a crash loop after readiness is slowed down from failure to failure', asyn
   expect(first).toBeGreaterThanOrEqual(80);
   expect(second).toBeGreaterThan(first);
   expect(third).toBeGreaterThan(second);
-});
-
-describe('an address', () => {
-  test('in use is waited for', async () => {
-    const other = createServer().listen(0, '127.0.0.1');
-    await new Promise((resolve) => other.once('listening', resolve));
-    const { port } = other.address() as { port: number };
-    const server = serve(application(HELLO).url, {
-      plan: { workers: 1, listen: [{ kind: 'tcp', host: '127.0.0.1', port }] },
-    });
-    await server.hears('warning', ({ code }) => code === 'EADDRINUSE');
-    await new Promise((resolve) => other.close(resolve));
-    await server.hears('ready');
-    expect(await server.port()).toBe(port);
-  });
-
-  test('in use for good stops the start with exit code 42', async () => {
-    const other = createServer().listen(0, '127.0.0.1');
-    await new Promise((resolve) => other.once('listening', resolve));
-    const { port } = other.address() as { port: number };
-    const server = serve(application(HELLO).url, {
-      plan: { listen: [{ kind: 'tcp', host: '127.0.0.1', port }] },
-    });
-    expect(await server.exited).toEqual([42, null]);
-    other.close();
-  });
 });

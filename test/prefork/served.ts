@@ -59,11 +59,17 @@ export default (req, res) => {
 const VERSION = 1;
 `;
 
+interface Answer {
+  value?: unknown;
+  error?: { message: string; code?: string };
+}
+
 export class Served {
   readonly process: ChildProcess;
   readonly told: Told[] = [];
   readonly exited: Promise<[number | null, string | null]>;
   stderr = '';
+  readonly #answers = new Map<number, Answer>();
   #checks = new Set<() => void>();
   #id = 0;
   #rest = '';
@@ -121,9 +127,9 @@ export class Served {
   async ask(method: string, ...args: unknown[]): Promise<unknown> {
     const id = ++this.#id;
     this.process.stdin?.write(`${JSON.stringify({ id, method, args })}\n`);
-    const answer = () => this.told.find((told) => told.event === 'answer' && told['id'] === id);
-    await this.until(() => answer() !== undefined, `answer to ${method}`, 3 * PATIENCE);
-    const { value, error } = answer() as Told & { error?: { message: string; code?: string } };
+    await this.until(() => this.#answers.has(id), `answer to ${method}`, 3 * PATIENCE);
+    const { value, error } = this.#answers.get(id) as Answer;
+    this.#answers.delete(id);
     if (error !== undefined) throw Object.assign(new Error(error.message), error);
     return value;
   }
@@ -152,7 +158,7 @@ export class Served {
 
   /** Whatever is left of it is gone afterwards: the monitor, and with it everybody. */
   async destroy(): Promise<void> {
-    const others = new Set([...this.told.map(({ from }) => from)]);
+    const others = new Set(this.told.map(({ from }) => from).filter((pid) => pid > 1));
     for (const pid of others) {
       try {
         process.kill(pid, 'SIGKILL');
@@ -166,11 +172,17 @@ export class Served {
     }
   }
 
+  #answered(told: Told): void {
+    const { id, value, error } = told as unknown as Answer & { id: number };
+    this.#answers.set(id, error === undefined ? { value } : { error });
+  }
+
   #read(chunk: string): void {
     const lines = (this.#rest + chunk).split('\n');
     this.#rest = lines.pop() as string;
     for (const line of lines) {
-      if (line.startsWith('{')) this.told.push(JSON.parse(line) as Told);
+      if (line.startsWith('{"event":"answer"')) this.#answered(JSON.parse(line) as Told);
+      else if (line.startsWith('{')) this.told.push(JSON.parse(line) as Told);
       else this.stderr += `${line}\n`;
     }
     for (const check of [...this.#checks]) check();

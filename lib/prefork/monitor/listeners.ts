@@ -62,7 +62,9 @@ export class Listeners {
         bound.push(await openOne(loop, names[index] as string, target, this.#options));
       }
     } catch (error) {
-      for (const { fds } of bound) for (const fd of fds) close(fd);
+      this.#bound = bound;
+      // What was handed to us is somebody else's still.
+      this.close(inherited.length > 0);
       throw error;
     }
     this.#bound = bound;
