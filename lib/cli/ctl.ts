@@ -7,7 +7,7 @@ import { join, resolve } from 'node:path';
 import { board } from '../prefork/board.ts';
 import type { PreforkStatus } from '../prefork/contract.ts';
 import { controlFolder } from '../prefork/options/control-path.ts';
-import { ask } from '../prefork/socket-file.ts';
+import { ask, isPrivate } from '../prefork/socket-file.ts';
 import { invalidOption } from '../sys/errors.ts';
 
 /** Of `ctl` alone: done; refused or failed; wrong usage; no server there. */
@@ -123,7 +123,7 @@ async function findSocket(named: string | undefined): Promise<string> {
   if (named !== undefined) return resolve(named);
   const folder = controlFolder();
   const found: string[] = [];
-  for (const name of list(folder)) {
+  for (const name of isPrivate(folder) ? list(folder) : []) {
     const path = join(folder, name);
     if (await answers(path)) found.push(path);
   }

@@ -17,12 +17,13 @@ export class Screen {
     this.#terminal = terminal;
   }
 
+  /** Of a terminal that does not know its size (0), what terminals had when they were made of glass. */
   get rows(): number {
-    return this.#terminal.rows ?? 24;
+    return this.#terminal.rows || 24;
   }
 
   get columns(): number {
-    return this.#terminal.columns ?? 80;
+    return this.#terminal.columns || 80;
   }
 
   /** Whole lines, which stay. */

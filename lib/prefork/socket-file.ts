@@ -9,6 +9,7 @@ import { text } from 'node:stream/consumers';
 import { invalidOption } from '../sys/errors.ts';
 import type { PreforkStatus } from './contract.ts';
 import { EXIT } from './exit-codes.ts';
+import { controlFolder } from './options/control-path.ts';
 
 /** In every path: a client of another version is told so. */
 export const CONTROL_VERSION = 1;
@@ -84,12 +85,23 @@ async function occupant(path: string): Promise<number | undefined> {
 }
 
 function makeFolder(folder: string): void {
-  if (stat(folder) !== undefined) return;
+  if (stat(folder) !== undefined) {
+    // Its name can be guessed, and in /tmp anybody may have made it.
+    if (folder === controlFolder() && !isPrivate(folder))
+      throw refused(folder, 'the folder is not this user’s alone; --control names another place');
+    return;
+  }
   try {
     mkdirSync(folder, { recursive: true, mode: 0o700 });
   } catch (error) {
     throw refused(folder, (error as Error).message, error);
   }
+}
+
+/** Nobody else can put anything there, or take it away. */
+export function isPrivate(folder: string): boolean {
+  const there = stat(folder);
+  return there?.isDirectory() === true && there.uid === process.getuid?.() && (there.mode & 0o022) === 0;
 }
 
 function refused(path: string, why: string, cause?: unknown): Error {

@@ -1,7 +1,16 @@
 /** `forkbeard ctl` against a server that runs. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { get } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -117,10 +126,22 @@ describe('forkbeard ctl', { timeout: 60_000 * slow }, () => {
     for (const server of servers) expect(await server.stop()).toBe(0);
   });
 
+  it('trusts no folder that others may write to, and neither does a server', async () => {
+    const home = mkdtempSync(join(tmpdir(), 'forkbeard-ctl-'));
+    mkdirSync(join(home, 'forkbeard'));
+    chmodSync(join(home, 'forkbeard'), 0o777);
+    const env = { XDG_RUNTIME_DIR: home };
+    expect(await forkbeard(['ctl', 'status'], { env })).toMatchObject({ code: 3 });
+    const server = serve(app, [], { env });
+    expect(await server.exited).toBe(42);
+    expect(server.stderr).toMatch(/^forkbeard: The control socket cannot be at .*not this user’s alone/);
+    rmSync(home, { recursive: true });
+  });
+
   it('says that there is none with exit code 3, and clears away what a killed one has left', async () => {
     const home = mkdtempSync(join(tmpdir(), 'forkbeard-ctl-'));
     const env = { XDG_RUNTIME_DIR: home };
-    mkdirSync(join(home, 'forkbeard'));
+    mkdirSync(join(home, 'forkbeard'), { mode: 0o700 });
     const left = join(home, 'forkbeard', '99999999.sock');
     const script = `require('net').createServer().listen(${JSON.stringify(left)}, () => console.log('up'))`;
     const child = spawn(process.execPath, ['-e', script], { stdio: ['ignore', 'pipe', 'inherit'] });

@@ -1,18 +1,31 @@
 /** `forkbeard serve` as a command: options and where they come from, refusals, log, metrics, and the way out. */
 
+import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { OPTIONS } from '../../dist/prefork/options/schema.js';
-import { folder, forkbeard, Serving, serve, slow } from './serving.ts';
+import { folder, forkbeard, main, Serving, serve, slow } from './serving.ts';
 
 const app = join(folder, 'app.mjs');
 writeFileSync(
   app,
   'export default (req, res) => res.end((process.env.GREETING ?? "hello") + " from " + process.pid);',
 );
+
+const hasScript = spawnSync('script', ['--version']).error === undefined;
 
 let projects = 0;
 /** A folder of its own with these files. */
@@ -149,6 +162,55 @@ describe('a server', { timeout: 60_000 * slow }, () => {
     expect(shown).not.toContain('\u001b');
     expect(await server.stop()).toBe(0);
   });
+
+  it.skipIf(!hasScript)('shows a live board on a terminal, and ends with Ctrl-C (needs script)', async () => {
+    const words = [process.execPath, main, 'serve', app, '--workers', '2', '--listen', 'tcp://127.0.0.1:0'];
+    const terminal = spawn('script', ['-qec', words.join(' '), '/dev/null'], {
+      stdio: ['pipe', 'pipe', 'inherit'],
+      env: { ...process.env, XDG_RUNTIME_DIR: folder, TERM: 'xterm' },
+    });
+    let shown = '';
+    const exited = once(terminal, 'close');
+    await new Promise<void>((resolve) => {
+      terminal.stdout.setEncoding('utf8').on('data', (text) => {
+        shown += text;
+        // Drawn, wiped, and drawn again with both workers ready.
+        if (/2 of 2 ready/.test(shown) && shown.split('\u001b[J').length > 2) resolve();
+      });
+    });
+    expect(shown).toMatch(/worker +pid +gen +state/);
+    expect(shown).toContain('listening at http://127.0.0.1:');
+    terminal.stdin.write('\u0003');
+    expect((await exited)[0]).toBe(0);
+    expect(shown).toContain('stopped with exit code 0');
+  });
+
+  it.skipIf(process.getuid?.() !== 0)(
+    'lets its application become somebody else, and itself stay who it is (needs root)',
+    async () => {
+      const home = mkdtempSync(join(tmpdir(), 'forkbeard-user-'));
+      chmodSync(home, 0o755);
+      const open = join(home, 'who.mjs');
+      writeFileSync(
+        open,
+        'export default (req, res) => res.end([process.getuid(), process.getgid(), process.umask()].join());',
+      );
+      const server = serve(open, [
+        '--user',
+        'nobody',
+        '--group',
+        'nogroup',
+        '--umask',
+        '027',
+        '--chdir',
+        home,
+      ]);
+      expect(await (await fetch(await server.url())).text()).toBe(`65534,65534,${0o027}`);
+      expect(statSync(`/proc/${server.child.pid}`).uid).toBe(0);
+      expect(await server.stop()).toBe(0);
+      rmSync(home, { recursive: true });
+    },
+  );
 
   it('writes its log to a file, and to a new one once it is told with USR1', async () => {
     const log = join(folder, 'server.log');

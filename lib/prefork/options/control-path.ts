@@ -13,6 +13,10 @@ export function controlFolder(): string {
   return uid === 0 && process.platform === 'linux' ? '/run/forkbeard' : join(tmpdir(), `forkbeard-${uid}`);
 }
 
+let servers = 0;
+
+/** Another one for each server of a process. */
 export function defaultControlPath(): string {
-  return join(controlFolder(), `${process.pid}.sock`);
+  const suffix = servers++ === 0 ? '' : `-${servers}`;
+  return join(controlFolder(), `${process.pid}${suffix}.sock`);
 }
