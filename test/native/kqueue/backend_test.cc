@@ -18,6 +18,7 @@
 
 #include "check.h"
 #include "poller/poller.h"
+#include "watched.h"
 
 namespace {
 
@@ -25,6 +26,11 @@ using forkbeard::Backend;
 using forkbeard::Event;
 using forkbeard::Poller;
 using enum forkbeard::Mask;
+using check::Empty;
+using check::Fill;
+using check::Pair;
+using check::Pipe;
+using check::Tcp;
 
 constexpr int64_t kMilli = 1'000'000;
 constexpr int64_t kLong = 10'000 * kMilli;
@@ -51,46 +57,6 @@ uint32_t Told(Poller& poller, uint32_t slot = 0) {
   if (events.empty()) return 0;
   CHECK(events[0].slot == slot);
   return events[0].mask;
-}
-
-struct Pipe {
-  Pipe() { CHECK(pipe2(ends, O_NONBLOCK | O_CLOEXEC) == 0); }
-  int ends[2];
-  int read() const { return ends[0]; }
-  int write() const { return ends[1]; }
-};
-
-struct Pair {
-  Pair() { CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends) == 0); }
-  int ends[2];
-};
-
-// Two connected TCP sockets.
-struct Tcp {
-  Tcp() {
-    int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    sockaddr_in address = {};
-    address.sin_family = AF_INET;
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    socklen_t size = sizeof address;
-    CHECK(bind(listener, reinterpret_cast<sockaddr*>(&address), size) == 0 && listen(listener, 8) == 0);
-    CHECK(getsockname(listener, reinterpret_cast<sockaddr*>(&address), &size) == 0);
-    client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    CHECK(connect(client, reinterpret_cast<sockaddr*>(&address), size) == 0);
-    server = accept4(listener, nullptr, nullptr, SOCK_CLOEXEC);
-    close(listener);
-  }
-  int client;
-  int server;
-};
-
-void Fill(int fd, const char* bytes) {
-  CHECK(write(fd, bytes, strlen(bytes)) == static_cast<ssize_t>(strlen(bytes)));
-}
-void Empty(int fd) {
-  char buffer[65536];
-  while (recv(fd, buffer, sizeof buffer, MSG_DONTWAIT) > 0 || read(fd, buffer, sizeof buffer) > 0) {
-  }
 }
 
 // ------------------------------------------------------------------------------------------------ descriptors

@@ -19,33 +19,17 @@
 #include <vector>
 
 #include "check.h"
+#include "watched.h"
 
 namespace {
 
+using check::Empty;
+using check::Fill;
+using check::Pair;
+using check::Pipe;
+using check::Tcp;
+
 constexpr int64_t kMilli = 1'000'000;
-
-struct Pipe {
-  Pipe() { CHECK(pipe2(ends, O_NONBLOCK | O_CLOEXEC) == 0); }
-  int ends[2];
-  int read() const { return ends[0]; }
-  int write() const { return ends[1]; }
-};
-
-struct Pair {
-  explicit Pair(int type = SOCK_STREAM) {
-    CHECK(socketpair(AF_UNIX, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends) == 0);
-  }
-  int ends[2];
-};
-
-void Fill(int fd, const char* bytes) {
-  CHECK(write(fd, bytes, strlen(bytes)) == static_cast<ssize_t>(strlen(bytes)));
-}
-void Empty(int fd) {
-  char buffer[65536];
-  while (read(fd, buffer, sizeof buffer) > 0) {
-  }
-}
 
 struct kevent Make(uintptr_t ident, int filter, int flags, uint32_t fflags = 0, int64_t data = 0,
                    uintptr_t udata = 0) {
@@ -92,27 +76,6 @@ long CountDescriptors() {
   return std::distance(std::filesystem::directory_iterator("/proc/self/fd"),
                        std::filesystem::directory_iterator());
 }
-
-// TCP over loopback: both ends of a connection.
-struct Tcp {
-  Tcp() {
-    int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    sockaddr_in address = {};
-    address.sin_family = AF_INET;
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    socklen_t size = sizeof address;
-    CHECK(bind(listener, reinterpret_cast<sockaddr*>(&address), size) == 0 && listen(listener, 8) == 0);
-    CHECK(getsockname(listener, reinterpret_cast<sockaddr*>(&address), &size) == 0);
-    client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    CHECK(connect(client, reinterpret_cast<sockaddr*>(&address), size) == 0);
-    server = accept4(listener, nullptr, nullptr, SOCK_CLOEXEC);
-    fcntl(client, F_SETFL, O_NONBLOCK);
-    fcntl(server, F_SETFL, O_NONBLOCK);
-    close(listener);
-  }
-  int client;
-  int server;
-};
 
 // ------------------------------------------------------------------------------------------------ flags
 
