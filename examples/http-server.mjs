@@ -8,8 +8,12 @@
  */
 import { Loop, sys } from 'forkbeard';
 
-const port = Number(process.argv[2] ?? process.env.PORT ?? 8080);
-const host = process.argv[3] ?? '127.0.0.1';
+const [, , askedPort = process.env.PORT ?? '8080', host = '127.0.0.1', ...unknown] = process.argv;
+if (!/^\d+$/.test(askedPort) || unknown.length > 0) {
+  console.error('Usage: node examples/http-server.mjs [port] [host]');
+  process.exit(2);
+}
+const port = Number(askedPort);
 
 const LARGEST_HEAD = 16 * 1024;
 const LARGEST_BODY = 1024 * 1024;
