@@ -221,11 +221,12 @@ export class TinyMonitor {
     return this.fork(mold, place, entry);
   }
 
-  async fork(mold: MoldPeer, place: Place, entry: Entry): Promise<WorkerPeer> {
+  /** `own`: listeners for this worker alone. */
+  async fork(mold: MoldPeer, place: Place, entry: Entry, own: number[] = []): Promise<WorkerPeer> {
     const [mine, theirs] = channelPair();
     const worker = new WorkerPeer(this.loop, mine, place, entry);
     this.#peers.push(worker);
-    mold.say({ type: 'fork', place }, [theirs]);
+    mold.say({ type: 'fork', place }, [theirs, ...own]);
     const { pid } = await worker.hears('hello');
     this.watch(worker, pid);
     return worker;

@@ -214,6 +214,14 @@ describe('an application that does not start', () => {
     expect(await worker.end()).toBe(41);
   });
 
+  test.each(methods)('onReady fails: a worker by %s has been ready, and ends with 52', async (method) => {
+    const monitor = start('failing-hooks.mjs', { env: { FAILING: 'onReady' } });
+    const worker = await monitor.worker(method);
+    expect(await worker.end()).toBe(52);
+    expect(await monitor.said('onReady failed')).toBe(true);
+    expect(worker.heard.map(({ type }) => type)).toEqual(['hello', 'ready']);
+  });
+
   test.each(methods)('it wants a port that is taken: a worker by %s ends with 42', async (method) => {
     const monitor = start('takes-port.mjs');
     monitor.plan.env['TAKEN'] = String(monitor.port);

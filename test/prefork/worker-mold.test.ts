@@ -5,7 +5,9 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as later } from 'node:timers/promises';
+import { sys } from 'forkbeard';
 import { describe, expect, test } from 'vitest';
+import type { Entry } from '../../dist/prefork/scoreboard.js';
 import { folder } from './served.ts';
 import { ask, type MoldPeer, monitorForEach } from './tiny-monitor.ts';
 
@@ -19,6 +21,47 @@ describe('a mold', () => {
     const workers = await Promise.all(Array.from({ length: 8 }, () => monitor.worker('fork')));
     expect(new Set(workers.map(({ pid }) => pid)).size).toBe(8);
     expect(mold.heard.filter(({ type }) => type === 'forked').length).toBe(8);
+  });
+
+  test('gives a worker the listener that is for it alone', async () => {
+    const monitor = start('routes.mjs', { reusePort: true });
+    const mold = monitor.mold();
+    await mold.hears('loaded');
+    const entry = monitor.board.take() as Entry;
+    const own = sys.listen({ host: '127.0.0.1', port: 0 });
+    const { port } = sys.localAddress(own) as { port: number };
+    const place = { worker: 1, generation: 1, entry: entry.index, maxRequests: 0, maxLifetime: 0 };
+    const worker = await monitor.fork(mold, place, entry, [own]);
+    await worker.hears('ready');
+    expect((await ask(`http://127.0.0.1:${port}/`)).body).toBe('hello\n');
+    worker.say({ type: 'stop', how: 'graceful', recycled: false });
+    expect(await worker.end()).toBe(0);
+    // Neither the mold nor anybody else has kept it.
+    await expect(ask(`http://127.0.0.1:${port}/`)).rejects.toMatchObject({ code: 'ECONNREFUSED' });
+  });
+
+  test('does not fork when beforeFork fails: what must not be shared may still be open', async () => {
+    const monitor = start('failing-hooks.mjs', { env: { FAILING: 'beforeFork' } });
+    const mold = monitor.mold();
+    await mold.hears('loaded');
+    monitor.begin('fork').catch(() => {});
+    expect(await mold.hears('not-forked')).toMatchObject({
+      error: { message: 'beforeFork failed', exitCode: 46 },
+    });
+  });
+
+  test('tells what stands against a fork of what it has loaded', async () => {
+    const mold = start('with-thread.mjs').mold();
+    const { method, hazards } = await mold.hears('loaded');
+    expect(method).toBe('spawn');
+    expect(hazards.filter(({ blocking }) => blocking).map(({ code }) => code)).toEqual(['WORKER_THREADS']);
+  });
+
+  test('ends with its monitor', async () => {
+    const mold = start('routes.mjs').mold();
+    await mold.hears('loaded');
+    mold.desert();
+    expect(await mold.end()).toBe(47);
   });
 
   test('says so when the kernel has dropped the descriptor of a message, and goes on', async () => {

@@ -77,7 +77,7 @@ export class Worker {
     this.#name = `forkbeard: worker ${place.worker} gen ${place.generation} [${plan.title}]`;
   }
 
-  /** Never throws: what goes wrong is told to the monitor, and ends this process. */
+  /** What goes wrong is told to the monitor, and ends this process. */
   async start(): Promise<void> {
     process.title = this.#name;
     process.env['FORKBEARD_WORKER'] = String(this.#info.id);
@@ -92,6 +92,8 @@ export class Worker {
     try {
       await this.#boot();
     } catch (error) {
+      // Of onReady, say: nobody has caught it.
+      if (this.#stage !== 'booting') throw error;
       process.exit(this.#tellFailure(error));
     }
   }
