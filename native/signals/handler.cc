@@ -167,7 +167,9 @@ int StartKeeper(int number, SignalKeeper* keeper, bool in_main) {
   disposition.keepers++;
   keeper->next.store(disposition.list.load());
   disposition.list.store(keeper);
-  if (in_main) disposition.main_keeps.store(true);
+  // SIGCHLD is never put off: whoever waits for a child in a libuv loop of his own (`spawnSync`, a Worker) would wait
+  // for the main thread's next turn, which may be for ever.
+  if (in_main && number != SIGCHLD) disposition.main_keeps.store(true);
   return 0;
 }
 

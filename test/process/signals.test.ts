@@ -350,6 +350,19 @@ describe('beside process.on', () => {
     await events.count(2);
   });
 
+  test('a child that this thread waits for synchronously ends while SIGCHLD is watched', async () => {
+    const program = `
+      const { execFileSync } = require('node:child_process');
+      const { Loop } = require('forkbeard');
+      Loop.current().watchSignal('SIGCHLD', () => {});
+      const said = [];
+      for (const word of ['one', 'two', 'three']) said.push(execFileSync('sh', ['-c', 'sleep 0.05; echo ' + word]));
+      console.log(said.join(''));
+      process.exit();`;
+    const { stdout } = await run(process.execPath, ['-e', program], { timeout: 60_000 });
+    expect(stdout.split('\n').filter(Boolean)).toEqual(['one', 'two', 'three']);
+  });
+
   test('what fills while this thread blocks is not lost to process.on', async () => {
     const loop = makeLoop();
     let nodes = 0;
