@@ -87,7 +87,14 @@ void RegisterRestartableSequences() {}
 [[gnu::noinline]] pid_t ForkDetached() {
   Note note;
   if (!note) return -errno;
+#if defined(__APPLE__)
+#pragma clang diagnostic push
+#pragma clang diagnostic ignored "-Wdeprecated-declarations"
+#endif
   pid_t between = vfork();  // NOLINT: what is done until the end is async-signal-safe and returns nowhere
+#if defined(__APPLE__)
+#pragma clang diagnostic pop
+#endif
   if (between == 0) {
     pid_t pid = fork();
     if (pid == 0) {
