@@ -98,15 +98,14 @@ function endedOrphans(): number[] {
 }
 
 function children(): number[] {
-  const self = process.pid;
   try {
-    return numbers(readFileSync(`/proc/${self}/task/${self}/children`, 'latin1'));
+    return numbers(readFileSync('/proc/thread-self/children', 'latin1'));
   } catch {
     // A kernel without CONFIG_PROC_CHILDREN.
   }
   try {
     return readdirSync('/proc')
-      .filter((name) => /^\d+$/.test(name) && parentOf(name) === self)
+      .filter((name) => /^\d+$/.test(name) && parentOf(name) === process.pid)
       .map(Number);
   } catch {
     return [];
