@@ -47,6 +47,8 @@ export interface ServiceStatus {
   readonly state: ServiceState;
   readonly pid: number | null;
   readonly runId: string | null;
+  /** False when another supervisor has it. */
+  readonly owned: boolean;
   readonly guarantee: Guarantee | null;
   /** ms in this state. */
   readonly since: number;
@@ -84,6 +86,8 @@ export type ServiceEvent = { readonly service: string } & (
     }
   | { readonly event: 'started'; readonly pid: number; readonly runId: string; readonly guarantee: Guarantee }
   | { readonly event: 'ready'; readonly pid: number; readonly ms: number }
+  /** It runs already, as another supervisor's, and is left alone; `released` when that one has let go of it. */
+  | { readonly event: 'elsewhere' | 'released'; readonly pid: number; readonly runId: string }
   | {
       readonly event: 'exit';
       readonly exit: ExitStatus;

@@ -6,11 +6,11 @@
  * Made by the supervisor, which adds what concerns several services. An error in here ends at this service.
  */
 import { randomUUID } from 'node:crypto';
-import type { ExitStatus } from '../process/contract.ts';
 import type { Loop } from '../process/loop.ts';
 import { stateError } from '../sys/errors.ts';
-import { signalNumber } from '../sys/signals.ts';
+import { Attempt, ending, isLocked, refusal, withoutUs } from './attempt.ts';
 import { type Clock, clockOf } from './clock.ts';
+import { Elsewhere } from './elsewhere.ts';
 import { gateOf, passGates } from './gates.ts';
 import { becomesReady, LiveJudge, type Question, sleep, unlessAborted } from './health.ts';
 import { bootId, factsOf } from './identity.ts';
@@ -21,8 +21,8 @@ import { ask, type Probe } from './probes.ts';
 import { RestartPolicy } from './restart.ts';
 import { Run, type RunEnd } from './run.ts';
 import type { Cause, ServiceEvent, ServiceOptions, ServiceStatus, StopReport } from './service-options.ts';
-import type { ShimOptions, StopStep } from './shim.ts';
-import type { StateDirectory, Traces } from './state.ts';
+import type { ShimOptions } from './shim.ts';
+import { lockHolders, type StateDirectory, type Traces } from './state.ts';
 import { mayFollow, type ServiceState } from './states.ts';
 
 export interface ServiceAround {
@@ -32,40 +32,6 @@ export interface ServiceAround {
   readonly onEvent: (event: ServiceEvent) => void;
   readonly onOutput?: (stream: 'stdout' | 'stderr', data: Buffer) => void;
 }
-
-interface AttemptDetails {
-  readonly exit?: ExitStatus | null;
-  readonly final?: boolean;
-  readonly cause?: unknown;
-}
-
-/** A run that came to nothing, or to its end. */
-class Attempt extends Error {
-  readonly reason: Cause;
-  /** Null: it did not come to an end of its own. */
-  readonly exit: ExitStatus | null;
-  /** Trying again would be the same. */
-  readonly final: boolean;
-
-  constructor(reason: Cause, message: string, { exit = null, final = false, cause }: AttemptDetails = {}) {
-    super(message, { cause });
-    this.reason = reason;
-    this.exit = exit;
-    this.final = final;
-  }
-}
-
-/** How long a coupled service has without its supervisor, all steps together. */
-const ORPHANED = 4000;
-/** What fails for want of something that others may give back; the rest of a refusal is about the service itself. */
-const PASSING: readonly (string | undefined)[] = [
-  'EAGAIN',
-  'ENOMEM',
-  'EMFILE',
-  'ENFILE',
-  'ENOBUFS',
-  'ETXTBSY',
-];
 
 export class Service {
   readonly name: string;
@@ -80,6 +46,7 @@ export class Service {
   #run: Run | null = null;
   #notices: Notices | null = null;
   #judge: LiveJudge | null = null;
+  #other: Elsewhere | null = null;
   #runIds: string[] = [];
   #restarts = 0;
   #problem: string | null = null;
@@ -102,7 +69,7 @@ export class Service {
 
   /**
    * Fulfilled when it is ready; at once when it is. Rejected when it is given up, or stopped before. Forgets what went
-   * wrong before, and does not wait for a backoff to pass.
+   * wrong before, and does not wait for a backoff to pass. Where another supervisor runs it already, that one's is it.
    */
   start(): Promise<ServiceStatus> {
     const { last } = this.#operations;
@@ -112,7 +79,7 @@ export class Service {
       return last.promise as Promise<ServiceStatus>;
     }
     return this.#operations.add('start', async (signal) => {
-      if (this.#state !== 'running' && this.#state !== 'unhealthy') await this.#startAnew(signal);
+      if (!THERE.includes(this.#state)) await this.#startAnew(signal);
       return this.status();
     });
   }
@@ -145,11 +112,13 @@ export class Service {
 
   status(): ServiceStatus {
     const info = this.#run?.info ?? null;
+    const other = this.#other?.record;
     return {
       name: this.name,
       state: this.#state,
-      pid: this.#run?.exit === null ? (info?.pid ?? null) : null,
-      runId: this.#run?.id ?? null,
+      pid: other?.pid ?? (this.#run?.exit === null ? (info?.pid ?? null) : null),
+      runId: other?.runId ?? this.#run?.id ?? null,
+      owned: other === undefined,
       guarantee: info === null ? null : info.adopts ? 'tree' : 'group',
       since: this.#clock.now() - this.#since,
       restarts: this.#restarts,
@@ -222,9 +191,28 @@ export class Service {
     );
   }
 
+  /** Whether it runs already, as another supervisor's. Then it is that one's to start again, until it lets go of it. */
+  #join(): boolean {
+    const { verdict, record } = this.#around.state.find(this.name);
+    if (verdict !== 'running' || record === null) return false;
+    const { pid, runId } = record;
+    const other = Elsewhere.watch(this.#around.loop, record, () => {
+      if (this.#other !== other) return;
+      this.#other = null;
+      this.#tell({ event: 'released', pid, runId });
+      this.#recover(async () => null);
+    });
+    if (other === null) return false;
+    this.#other = other;
+    this.#enter('elsewhere');
+    this.#tell({ event: 'elsewhere', pid, runId });
+    return true;
+  }
+
   /** One start, up to being ready. Whatever it throws, but for the signal's reason, nothing of it is left then. */
   async #attempt(signal: AbortSignal): Promise<void> {
     this.#enter('gated');
+    if (this.#join()) return;
     await this.#passGates(signal);
     this.#enter('starting');
     const began = this.#clock.now();
@@ -237,6 +225,7 @@ export class Service {
       signal.throwIfAborted();
       await unlessAborted(run.over, signal);
       this.#forget();
+      if (isLocked(error) && (await this.#waitForOther(signal))) return;
       throw refusal(error);
     }
     const problem = await this.#untilReady(run, signal);
@@ -255,6 +244,21 @@ export class Service {
     this.#enter('running');
     this.#tell({ event: 'ready', pid: run.info?.pid as number, ms: this.#clock.now() - began });
     this.#watch(run);
+  }
+
+  /** Whoever has the lock is about to write down what runs. False when that did not come to pass in time. */
+  async #waitForOther(signal: AbortSignal): Promise<boolean> {
+    const limit = this.#clock.now() + this.#options.gateTimeout;
+    while (!this.#join()) {
+      if (this.#clock.now() >= limit) return false;
+      if (lockHolders(this.#traces.lock)?.length === 0) {
+        // It came to nothing: our turn.
+        await this.#attempt(signal);
+        return true;
+      }
+      await sleep(this.#clock, WRITING, signal);
+    }
+    return true;
   }
 
   async #passGates(signal: AbortSignal): Promise<void> {
@@ -403,9 +407,11 @@ export class Service {
     }
   }
 
-  #recover(clear: (signal: AbortSignal) => Promise<Attempt>): void {
+  /** `clear` makes room, and says what there is to be told of it. */
+  #recover(clear: (signal: AbortSignal) => Promise<Attempt | null>): void {
     const recovery = this.#operations.add('recover', async (signal) => {
-      await this.#follow(await clear(signal), signal);
+      const attempt = await clear(signal);
+      if (attempt !== null) await this.#follow(attempt, signal);
       await this.#rise(signal);
       return this.status();
     });
@@ -427,7 +433,10 @@ export class Service {
     return end;
   }
 
+  /** What is another supervisor's is let go of, and goes on. */
   async #bringDown(): Promise<StopReport> {
+    this.#other?.stop();
+    this.#other = null;
     const run = this.#run;
     if (run === null) return { exit: null, steps: [], survivors: [] };
     this.#judge?.stop();
@@ -478,29 +487,10 @@ export class Service {
   }
 }
 
+const THERE: readonly ServiceState[] = ['running', 'unhealthy', 'elsewhere'];
+
+/** How soon to look again for what the owner of a lock writes down, ms. */
+const WRITING = 5;
+
 /** Each event without the service's name. */
 type EventOf<E> = E extends unknown ? Omit<E, 'service'> : never;
-
-/** What became of a start that the kernel, or another instance's lock, refused. */
-function refusal(error: unknown): Attempt {
-  const { code, message } = error as NodeJS.ErrnoException;
-  if (code === 'ERR_FORKBEARD_LOCKED') return new Attempt('locked', message, { final: true, cause: error });
-  return new Attempt('refused', message, {
-    final: code?.startsWith('E') === true && !PASSING.includes(code),
-    cause: error,
-  });
-}
-
-function ending(exit: RunEnd['exit']): string {
-  if (exit === null) return 'its end was not seen';
-  return exit.signal === null ? `it ended with code ${exit.exitCode}` : `it was ended by ${exit.signal}`;
-}
-
-/** The steps of a stop as the shim takes them when we are gone: all of it in a few seconds, and SIGKILL at last. */
-function withoutUs(steps: readonly StopStep[]): StopStep[] {
-  const kill = { signal: 'KILL', wait: 1000 };
-  const before = steps.filter(({ signal }) => signalNumber(signal) !== signalNumber('KILL'));
-  const total = before.reduce((sum, { wait }) => sum + wait, 0);
-  const scale = Math.min(1, (ORPHANED - kill.wait) / Math.max(1, total));
-  return [...before.map(({ signal, wait }) => ({ signal, wait: Math.floor(wait * scale) })), kill];
-}

@@ -16,6 +16,8 @@ export type ServiceState =
   | 'settling'
   /** The last step of a stop did not end it. */
   | 'stuck'
+  /** It runs, and not as ours: another supervisor has its lock. */
+  | 'elsewhere'
   /** It will be started again after a while. */
   | 'backoff'
   /** It ended as it was meant to. */
@@ -24,9 +26,10 @@ export type ServiceState =
   | 'failed';
 
 const NEXT: Readonly<Record<ServiceState, readonly ServiceState[]>> = {
-  down: ['gated'],
-  gated: ['starting', 'backoff', 'failed', 'done', 'down'],
-  starting: ['running', 'stopping', 'settling', 'backoff', 'failed', 'done', 'down'],
+  down: ['gated', 'elsewhere'],
+  gated: ['starting', 'elsewhere', 'backoff', 'failed', 'done', 'down'],
+  starting: ['running', 'elsewhere', 'gated', 'stopping', 'settling', 'backoff', 'failed', 'done', 'down'],
+  elsewhere: ['gated', 'down'],
   running: ['unhealthy', 'stopping', 'settling', 'backoff', 'failed', 'done'],
   unhealthy: ['running', 'stopping', 'settling', 'backoff', 'failed', 'done'],
   stopping: ['down', 'stuck', 'gated', 'backoff', 'failed', 'done'],

@@ -197,15 +197,36 @@ describe('a start', () => {
     expect(readdirSync(x.state.path)).toEqual(['x.lock']);
   });
 
-  test('beside another instance is refused, and says why', async () => {
+  test('of what another supervisor runs is that one, left alone, and taken over when it is let go', async () => {
     const path = folder();
-    const first = new Watched('exec sleep 1000', { gates: [] }, path);
-    await first.it.start();
-    const second = new Watched('exec sleep 1000', { gates: [] }, path);
-    await expect(second.it.start()).rejects.toMatchObject({ cause: { code: 'ERR_FORKBEARD_LOCKED' } });
-    expect(second.of('failed')[0]?.cause).toBe('locked');
-    expect(alive(pidOf(first))).toBe(true);
-    expect(first.state.find('x').verdict).toBe('running');
+    const first = new Watched('exec sleep 1000', {}, path);
+    const { pid, runId } = await first.it.start();
+    const second = new Watched('exec sleep 1000', {}, path);
+    expect(await second.it.start()).toMatchObject({ state: 'elsewhere', pid, runId, owned: false });
+    // Nothing of it is ours to stop.
+    await second.it.stop();
+    expect(alive(pid as number)).toBe(true);
+    await second.it.start();
+    await first.it.stop();
+    const ready = await second.nth('ready');
+    expect(ready.pid).not.toBe(pid);
+    expect(second.of('released')).toEqual([expect.objectContaining({ pid, runId })]);
+    expect(second.it.status()).toMatchObject({ state: 'running', owned: true, restarts: 0 });
+  });
+
+  test('by ten supervisors at once is one, ten times over', async () => {
+    for (let round = 0; round < 10; round++) {
+      const path = folder();
+      const all = Array.from({ length: 10 }, () => new Watched('exec sleep 1000', {}, path));
+      const found = await Promise.all(all.map(({ it }) => it.start()));
+      expect(new Set(found.map(({ pid }) => pid)).size).toBe(1);
+      expect(found.filter(({ owned }) => owned)).toHaveLength(1);
+      expect(all.flatMap((one) => one.of('started')).length).toBe(1);
+      // Those that have it not first, or they would take it over.
+      const owner = found.findIndex(({ owned }) => owned);
+      await Promise.all(all.filter((_, index) => index !== owner).map(({ it }) => it.stop()));
+      await all[owner]?.it.stop();
+    }
   });
 });
 
@@ -228,14 +249,6 @@ END`;
     await x.it.start();
     expect(x.of('ready')[0]?.ms).toBeGreaterThanOrEqual(200);
     expect(x.it.status().text).toBe('at your service');
-  });
-
-  test('gives it more time when it asks', async () => {
-    const x = new Watched(says('EXTEND_TIMEOUT_USEC=30000000', 'sleep 1.5', 'READY=1'), {
-      ready: { notify: true, within: 1000, timeout: 0 },
-    });
-    await x.it.start();
-    expect(x.of('backoff')).toEqual([]);
   });
 
   test('of a stranger is passed over', async () => {

@@ -242,6 +242,19 @@ describe('who outlives whom', () => {
     expect((await ended(coupled('exit 0', { lock: join(state, 'x.lock') }))).exit?.exitCode).toBe(0);
   });
 
+  test('a hundred services go with it as one does', async () => {
+    const mark = `FORKBEARD_RUN_ID=hundred-${process.pid}`;
+    const options = coupled('exec sleep 1000', {
+      env: environment({ FORKBEARD_RUN_ID: mark.split('=')[1] as string }),
+      stdio: { stdout: 'ignore', stderr: 'ignore' },
+    });
+    const supervisor = run('starts-many.mjs', ['100', JSON.stringify(options)]);
+    expect(await supervisor.next()).toEqual({ running: 100 });
+    expect(marked(mark).length).toBe(200);
+    await supervisor.kill('SIGKILL');
+    await eventually('nothing left', () => marked(mark).length === 0);
+  });
+
   test('so does one whose connection somebody else still holds', async () => {
     const mark = `FORKBEARD_RUN_ID=held-${process.pid}`;
     const options = coupled('sleep 1000', {
