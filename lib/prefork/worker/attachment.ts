@@ -43,7 +43,6 @@ type Gate = 'open' | 'aside' | Exclude<Pause, ''> | 'shut';
 
 export class Attachment {
   readonly #options: AttachmentOptions;
-  readonly #unix: boolean;
   readonly #onSocketClose: (this: Socket) => void;
   #whenEmpty: (() => void) | undefined;
   #watchers: IoWatcher[] = [];
@@ -57,7 +56,6 @@ export class Attachment {
   constructor(options: AttachmentOptions) {
     this.#options = options;
     const address = localAddress(options.listeners[0] as number);
-    this.#unix = 'path' in address;
     const attachment = this;
     this.#onSocketClose = function () {
       attachment.#closed(this);
@@ -157,8 +155,9 @@ export class Attachment {
       close(fd);
       return;
     }
-    if (server.noDelay === true && !this.#unix) socket.setNoDelay(true);
-    if (server.keepAlive === true && !this.#unix) socket.setKeepAlive(true, server.keepAliveInitialDelay);
+    // Both mean nothing to a unix socket.
+    if (server.noDelay === true) socket.setNoDelay(true);
+    if (server.keepAlive === true) socket.setKeepAlive(true, server.keepAliveInitialDelay);
     server._connections++;
     socket.server = server;
     socket._server = server;

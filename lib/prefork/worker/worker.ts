@@ -28,7 +28,6 @@ import { Requests } from './requests.ts';
 const WITHOUT_MONITOR = 5000;
 /** The monitor ends a worker that does not leave in time, and tells that so; it gets this long to do it. ms */
 const AFTER_LIMIT = 1000;
-
 /** A share that is uneven is evened out in so many beats, not at once. */
 const BEATS_TO_EVEN_OUT = 5;
 
