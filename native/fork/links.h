@@ -19,12 +19,10 @@ void Unlink(Node* node) {
   links->next = links->previous = links;
 }
 
-// Lets go of all nodes, which go on believing that they are in it.
 template <class Node>
 void EmptyList(Node* head) {
-  static_assert(sizeof(Links) == sizeof(Node));
   auto* links = reinterpret_cast<Links*>(head);
-  links->next = links->previous = links;
+  while (links->next != links) Unlink(links->next);
 }
 
 }  // namespace forkbeard

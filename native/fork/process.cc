@@ -52,7 +52,7 @@ void ResetDispositions() {
 }
 
 // What was under way when the process forked is the parent's to end: requests in libuv's pool, done or not, those of
-// handles that are cut off, and handles that were about to tell that they are closed.
+// handles that are cut off, and handles that were about to tell that they are closed. Before the child closes any itself.
 void ForgetWork(uv_loop_t* loop) {
   loop->active_reqs.count = 0;
   loop->closing_handles = nullptr;
@@ -69,12 +69,12 @@ int BecomeChild(Forks* forks, const ForkRequest& request, const Fd& report) {
   LifelineForked();
   ParentHandles handles(request);
   if (int error = handles.CutOff(forks->loop); error < 0) return error;
+  ForgetWork(forks->loop);
   if (int error = uv_loop_fork(forks->loop); error < 0) return error;
   handles.Release();
   LoopsForked(forks->env);
   SignalsForked();
   if (!request.Has(kKeepSignals)) ResetDispositions();
-  ForgetWork(forks->loop);
   StopWaiting(forks);
   if (request.Has(kListed)) {
     std::vector<int> keep(handles.numbers().begin(), handles.numbers().end());

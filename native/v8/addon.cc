@@ -53,7 +53,10 @@ int Child() {
   return 0;
 }
 
-void Wake() { WakeForegroundTasks(v8::Isolate::GetCurrent()); }
+void Wake() {
+  if (WorkerPool* pool = RedirectedPool()) pool->StartForQueued();
+  WakeForegroundTasks(v8::Isolate::GetCurrent());
+}
 
 void Abandon() {
   if (WorkerPool* pool = RedirectedPool()) pool->Unpause();

@@ -20,7 +20,8 @@ struct ForkHooks {
   void (*parent)();
   // After a successful prepare, in the child. 0 or a negative errno: this child cannot live.
   int (*child)();
-  // In the child, when libuv's loop is its own: V8's tasks for this thread, whose wake-up stayed in the parent, are due.
+  // In the child, when libuv's loop is its own: V8's background threads run again, and its tasks for this thread, whose
+  // wake-up stayed in the parent, are due.
   void (*wake)();
   // After a prepare that failed and is not going to be repeated.
   void (*abandon)();

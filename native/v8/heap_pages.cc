@@ -24,6 +24,12 @@ namespace forkbeard {
 
 namespace {
 
+// Lengths need not be whole pages, and the kernel takes them for such.
+uintptr_t EndOf(uintptr_t start, size_t length) {
+  static const auto kPage = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
+  return (start + length + kPage - 1) & ~(kPage - 1);
+}
+
 // From start to end, without overlaps.
 class Ranges {
  public:
@@ -88,9 +94,9 @@ int FollowedMadvise(void* address, size_t length, int advice) {
     auto start = reinterpret_cast<uintptr_t>(address);
     pthread_mutex_lock(&mutex);
     if (advice == MADV_DONTFORK) {
-      ranges.Add(start, start + length);
+      ranges.Add(start, EndOf(start, length));
     } else {
-      ranges.Remove(start, start + length);
+      ranges.Remove(start, EndOf(start, length));
     }
     pthread_mutex_unlock(&mutex);
     errno = saved;
@@ -102,7 +108,7 @@ int FollowedMunmap(void* address, size_t length) {
   auto start = reinterpret_cast<uintptr_t>(address);
   int saved = errno;
   pthread_mutex_lock(&mutex);
-  ranges.Remove(start, start + length);
+  ranges.Remove(start, EndOf(start, length));
   pthread_mutex_unlock(&mutex);
   errno = saved;
   return real_munmap.load()(address, length);

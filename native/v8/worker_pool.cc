@@ -128,6 +128,10 @@ void WorkerPool::ResumeInChild() {
   running_ = 0;
   timekeeper_ = false;
   paused_ = false;
+}
+
+void WorkerPool::StartForQueued() {
+  Lock lock(&mutex_);
   bool queued = !delayed_.empty();
   for (auto& queue : queues_) queued = queued || !queue.empty();
   if (queued) StartThreads();

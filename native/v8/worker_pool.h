@@ -31,8 +31,10 @@ class WorkerPool {
   bool Quiesce(int64_t limit);
   void Unpause();
   void Resume();
-  // The threads are gone and the tasks are here. New threads come with the first task.
+  // The threads are gone and the tasks are here. New threads come with the next task, or are started for those that are
+  // queued: not before the rest of the child is in order, as tasks wake the main thread through libuv.
   void ResumeInChild();
+  void StartForQueued();
 
   // Waits for running tasks, `limit` nanoseconds at most, and ends the threads. What is queued stays. False when a
   // task still runs.

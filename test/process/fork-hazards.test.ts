@@ -83,6 +83,12 @@ describe('a fork for which no quiet moment comes', () => {
   });
 });
 
+describe('what V8’s threads have not begun when the process forks', () => {
+  test('is done in the child as well, whose loop it wakes', async () => {
+    expect(await seen('queued')).toEqual([]);
+  });
+});
+
 describe('a child that comes to nothing', () => {
   test('is killed when it gives no sign of life, and nothing is left of it', async () => {
     type Hung = { code: string; ms: number; pid: number };
