@@ -34,6 +34,8 @@ export async function serve(
     process.stdout.write(`${options.logFormat === 'json' ? JSON.stringify(plan) : showPlan(plan)}\n`);
     return 0;
   }
+  // The terminal may be closed, and who reads a pipe may go: the server outlives them.
+  process.stdout.on('error', () => {});
   const onTerminal = process.stdout.isTTY && plan.logFormat === 'pretty';
   const screen = onTerminal ? new Screen(process.stdout) : undefined;
   const { server, finished } = await open(plan, { log: new Log(plan, screen), signals: true });

@@ -120,6 +120,8 @@ export class ControlSocket {
       const reply = answer(this.#server, request, response).finally(() => this.#replies.delete(reply));
       this.#replies.add(reply);
     });
+    // Once it listens, a connection that cannot be accepted is no reason to end.
+    this.#http.on('error', () => {});
     await this.#claim.publish(this.#http);
   }
 }

@@ -198,6 +198,8 @@ export function metricsServer(source: () => { metrics: Metrics; server: PreforkS
       if (!response.headersSent) reply(response, 500, `${String(error)}\n`);
     });
   });
+  // A connection that cannot be accepted is no reason to end: whoever listens for its own errors hears of them as well.
+  server.on('error', () => {});
   // A scraper that sends half a request is not waited for.
   server.headersTimeout = 10_000;
   server.requestTimeout = 10_000;

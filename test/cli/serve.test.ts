@@ -185,6 +185,36 @@ describe('a server', { timeout: 60_000 * slow }, () => {
     expect(shown).toContain('stopped with exit code 0');
   });
 
+  it.skipIf(!hasScript)('outlives its terminal (needs script)', async () => {
+    const control = join(folder, 'terminal.ctl');
+    const words = [
+      process.execPath,
+      main,
+      'serve',
+      app,
+      '--listen',
+      'tcp://127.0.0.1:0',
+      '--control',
+      control,
+    ];
+    const terminal = spawn('script', ['-qec', words.join(' '), '/dev/null'], {
+      stdio: ['pipe', 'pipe', 'inherit'],
+      env: { ...process.env, XDG_RUNTIME_DIR: folder, TERM: 'xterm' },
+    });
+    await new Promise<void>((resolve) => {
+      terminal.stdout.setEncoding('utf8').on('data', (text) => {
+        if (/ready: \d/.test(text)) resolve();
+      });
+    });
+    // With it goes the terminal: the server is told HUP, and its next lines have nowhere to go.
+    terminal.kill('SIGKILL');
+    await once(terminal, 'close');
+    const ctl = (...args: string[]) => forkbeard(['ctl', ...args, '--control', control]);
+    expect(await ctl('workers', '+1')).toMatchObject({ code: 0 });
+    expect(await ctl('reload')).toMatchObject({ code: 0 });
+    expect(await ctl('stop')).toMatchObject({ code: 0 });
+  });
+
   it.skipIf(process.getuid?.() !== 0)(
     'lets its application become somebody else, and itself stay who it is (needs root)',
     async () => {
