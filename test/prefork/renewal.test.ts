@@ -81,6 +81,22 @@ describe.each(methods)('a reload, with %s', (method) => {
   });
 });
 
+test('a reload mends a server whose mold died and does not load any more', async () => {
+  const app = application(HELLO);
+  const server = serve(app.url, { plan: { workers: 2, spawnMethod: 'fork' } });
+  await server.hears('ready');
+  app.rewrite('throw new Error("broken meanwhile")');
+  process.kill(server.all('mold-ready')[0]?.pid as number, 'SIGKILL');
+  await server.until(() => server.all('mold-exit').length === 2, 'a mold that did not load');
+  await server.ask('kill', 1);
+  await server.hears('worker-exit');
+  expect((await server.hello()).id).toBe(2);
+  app.rewrite(HELLO.replace('VERSION = 1', 'VERSION = 2'));
+  await server.ask('reload');
+  expect(await server.status()).toMatchObject({ ready: 2, generation: 2 });
+  expect((await server.hello()).version).toBe(2);
+});
+
 describe.each(methods)('the number of workers, with %s', (method) => {
   const plan = { workers: 2, spawnMethod: method };
 
@@ -92,7 +108,7 @@ describe.each(methods)('the number of workers, with %s', (method) => {
     await poolIsBack(server, 3);
     expect((await server.status()).workers.map(({ id }) => id)).toEqual([1, 2, 3]);
     server.kill('SIGTTOU');
-    await server.hears('scaled', ({ to }) => to === 2);
+    await server.hears('worker-exit', ({ worker }) => worker === 3);
     server.kill('SIGTTOU');
     await server.hears('scaled', ({ to }) => to === 1);
     await server.until(() => server.all('worker-exit').length === 2, 'two ends');

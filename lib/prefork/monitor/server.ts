@@ -25,7 +25,7 @@ import { type MoldError, Molds } from './molds.ts';
 import { removePidFile, writePidFile } from './pid-file.ts';
 import { GIVE_UP_AFTER, POLICY } from './policy.ts';
 import { type Action, type Member, Pool } from './pool.ts';
-import { Renewal } from './renewal.ts';
+import { Renewals } from './renewals.ts';
 import { obeySignals } from './signals.ts';
 import { ServiceNotifier } from './systemd.ts';
 import { Handover, Upgrade } from './upgrade.ts';
@@ -87,16 +87,11 @@ class Server extends EventEmitter<PreforkEvents> implements PreforkServer {
   #quick = false;
   /** Not before it was handed over to us, nor after we have handed it over. */
   #isOurs: boolean;
-  #lastGeneration = 1;
   /** Failures in a row while no worker was ever ready. */
   #early = 0;
   #everReady = false;
   #everComplete = false;
-  #renewal: Renewal | undefined;
-  #renewing: Promise<void>;
-  #nextReload: Promise<void> | undefined;
-  #reforks = 0;
-  #promoting: { worker: Worker; mold: Mold } | undefined;
+  readonly #renewals: Renewals;
   #upgrade: Upgrade | undefined;
   #wake: Disposable | undefined;
   #settling = false;
@@ -112,7 +107,6 @@ class Server extends EventEmitter<PreforkEvents> implements PreforkServer {
     });
     // Whoever does not wait for it hears of it by `closed`.
     this.ready.catch(() => {});
-    this.#renewing = this.ready;
     this.closed = new Promise((resolve) => {
       this.#close = resolve;
     });
@@ -147,6 +141,17 @@ class Server extends EventEmitter<PreforkEvents> implements PreforkServer {
       onMessage: (worker, message) => this.#hear(worker, message),
       onEnd: (worker, record) => this.#workerEnded(worker, record),
       onNotStarted: (member, cause, message) => this.#notStarted(member, cause, message),
+    });
+    this.#renewals = new Renewals(plan, this.#pool, this.#crew, this.#molds, this.ready, {
+      checkRunning: () => this.#checkRunning(),
+      settle: () => this.#settle(),
+      cannotFork: (reason) => this.#cannotFork(reason),
+      onReloading: (generation) => this.#reloading(generation),
+      onReloaded: (done) => this.emit('reload-done', done),
+      onNotReloaded: (failed) => this.emit('reload-failed', failed),
+      onReloadOver: () => this.#reloadOver(),
+      onRefork: (refork) => this.emit('refork', refork),
+      onWarning: (message) => this.#warn(message),
     });
     this.#watchdog = new Watchdog(
       plan,
@@ -235,7 +240,7 @@ class Server extends EventEmitter<PreforkEvents> implements PreforkServer {
   }
 
   #completed(): void {
-    this.#renewal?.complete();
+    this.#renewals.complete();
     if (this.#state === 'reloading' || this.#state === 'ready') return;
     const { generation } = this.#pool;
     const ms = Math.round(monotonic() - this.#startedAt);
@@ -252,6 +257,18 @@ class Server extends EventEmitter<PreforkEvents> implements PreforkServer {
     if (this.#isStopping) return;
     this.#isOurs = true;
     this.#writePidFile();
+    this.#notifier.ready(this.#summary);
+  }
+
+  #reloading(generation: number): void {
+    this.emit('reload-started', { generation });
+    if (this.#everComplete) this.#state = 'reloading';
+    this.#notifier.reloading();
+  }
+
+  #reloadOver(): void {
+    if (this.#isStopping) return;
+    this.#state = this.#pool.open ? 'ready' : 'draining';
     this.#notifier.ready(this.#summary);
   }
 
@@ -281,12 +298,8 @@ class Server extends EventEmitter<PreforkEvents> implements PreforkServer {
       worker.told.set('request', worker.entry.get('oldest'));
       this.emit('worker-slow', { ...who(worker), reason: 'request', age, request: `${method} ${url}` });
     },
-    promoted: (worker, { pid }) => {
-      if (this.#promoting?.worker === worker) this.#promoting.mold.named(pid);
-    },
-    'not-promoted': (worker, { error }) => {
-      if (this.#promoting?.worker === worker) this.#promoting.mold.unborn(error);
-    },
+    promoted: (worker, { pid }) => this.#renewals.promoted(worker, pid),
+    'not-promoted': (worker, { error }) => this.#renewals.notPromoted(worker, error),
   };
 
   #workerReady(worker: Worker): void {
@@ -295,7 +308,7 @@ class Server extends EventEmitter<PreforkEvents> implements PreforkServer {
     worker.readyAt = monotonic();
     this.#everReady = true;
     this.#pool.ready(member);
-    this.#renewal?.ready(member.generation);
+    this.#renewals.ready(member.generation);
     this.emit('worker-ready', { ...worker.info, ms: Math.round(worker.readyAt - worker.startedAt) });
     this.#settle();
   }
@@ -336,7 +349,7 @@ class Server extends EventEmitter<PreforkEvents> implements PreforkServer {
     service: number | undefined,
   ): void {
     if (!this.#pool.open) return;
-    if (this.#renewal?.failed(generation, service !== undefined, message)) return;
+    if (this.#renewals.failed(generation, service !== undefined, message)) return;
     if (!this.#everReady && this.#failedEarly(cause, message)) return;
     const { respawn, oneFewer, spawnInstead } = POLICY[cause];
     if (spawnInstead && this.#crew.method === 'fork') {
@@ -420,107 +433,11 @@ class Server extends EventEmitter<PreforkEvents> implements PreforkServer {
 
   #look(): void {
     this.#watchdog.look(monotonic(), this.#crew.workers);
-    this.#reforkIfDue();
+    this.#renewals.reforkIfDue();
   }
-
-  // ------------------------------------------------------------------------------- renewals
 
   reload(): Promise<void> {
-    this.#nextReload ??= this.#afterRenewal(() => {
-      this.#nextReload = undefined;
-      return this.#reload();
-    });
-    return this.#nextReload;
-  }
-
-  #afterRenewal(next: () => Promise<void>): Promise<void> {
-    const renewing = this.#renewing.catch(() => {}).then(next);
-    this.#renewing = renewing;
-    renewing.catch(() => {});
-    return renewing;
-  }
-
-  async #reload(): Promise<void> {
-    this.#checkRunning();
-    const startedAt = monotonic();
-    const generation = ++this.#lastGeneration;
-    this.emit('reload-started', { generation });
-    if (this.#everComplete) this.#state = 'reloading';
-    this.#notifier.reloading();
-    try {
-      await this.#renew(generation, () => this.#molds.load(generation));
-      this.#reforks = 0;
-      this.emit('reload-done', { generation, ms: Math.round(monotonic() - startedAt) });
-    } catch (error) {
-      this.emit('reload-failed', { generation, message: (error as Error).message });
-      throw error;
-    } finally {
-      if (!this.#isStopping) {
-        this.#state = this.#pool.open ? 'ready' : 'draining';
-        this.#notifier.ready(this.#summary);
-      }
-    }
-  }
-
-  /** All workers are replaced, or all that was stays as it was. */
-  async #renew(generation: number, load: () => Promise<{ method: 'fork' | 'spawn' }>): Promise<void> {
-    const former = this.#pool.generation;
-    if (this.#crew.method === 'fork') {
-      const { method } = await load();
-      if (method === 'spawn') this.#cannotFork('the application as it is now cannot be forked');
-    }
-    this.#checkRunning();
-    this.#renewal = new Renewal(generation);
-    this.#pool.renew(generation);
-    this.#pool.reopen();
-    this.#settle();
-    try {
-      await this.#renewal.done;
-      this.#molds.release(former);
-    } catch (error) {
-      this.#pool.renew(former);
-      this.#crew.forgetWaiting('drained', '', generation);
-      this.#molds.release(generation);
-      throw error;
-    } finally {
-      this.#renewal = undefined;
-      this.#settle();
-    }
-  }
-
-  /** The warmest worker becomes the mold of the others. */
-  #reforkIfDue(): void {
-    const after = this.#plan.reforkAfter[this.#reforks];
-    if (after === undefined || this.#renewal !== undefined || this.#nextReload !== undefined) return;
-    if (this.#crew.method !== 'fork' || !this.#pool.complete || this.#promoting !== undefined) return;
-    const requests = (worker: Worker) => worker.entry.get('requests');
-    const warmest = this.#crew.workers
-      .filter(({ member }) => member.state === 'ready')
-      .sort((a, b) => requests(b) - requests(a))[0];
-    if (warmest === undefined || requests(warmest) < after) return;
-    this.#reforks++;
-    this.#afterRenewal(() => this.#refork(warmest)).catch((error: Error) =>
-      this.#warn(`Worker ${warmest.member.place} did not become a mold: ${error.message}`),
-    );
-  }
-
-  async #refork(worker: Worker): Promise<void> {
-    this.#checkRunning();
-    const generation = ++this.#lastGeneration;
-    const title = `forkbeard: mold gen ${generation} [${this.#plan.title}]`;
-    const promote = (theirs: number, mold: Mold) => {
-      this.#promoting = { worker, mold };
-      worker.send({ type: 'promote', generation, title }, [theirs]);
-    };
-    try {
-      await this.#renew(generation, async () => {
-        const loaded = await this.#molds.adopt(generation, promote);
-        this.emit('refork', { worker: worker.member.place, generation });
-        return loaded;
-      });
-    } finally {
-      this.#promoting = undefined;
-    }
+    return this.#renewals.reload();
   }
 
   // ------------------------------------------------------------------------------- what is asked for
@@ -565,7 +482,7 @@ class Server extends EventEmitter<PreforkEvents> implements PreforkServer {
   async drain(): Promise<void> {
     this.#checkRunning();
     this.#state = 'draining';
-    this.#renewal?.abort('The server drains');
+    this.#renewals.abort('The server drains');
     this.#pool.close();
     this.#notifier.status('Draining');
     this.#settle();
@@ -641,7 +558,7 @@ class Server extends EventEmitter<PreforkEvents> implements PreforkServer {
     if (this.#isOurs) this.#notifier.stopping();
     void this.#cancelUpgrade();
     this.#readiness.reject(new Error('The server was stopped before it was ready'));
-    this.#renewal?.abort('The server stops');
+    this.#renewals.abort('The server stops');
     for (const { reject } of this.#waiters) reject(new Error('The server stops'));
     this.#waiters.clear();
     this.#pool.close();
