@@ -81,6 +81,23 @@ describe.each(methods)('a reload, with %s', (method) => {
   });
 });
 
+describe.each(methods)('workers with a socket each, made by %s', (method) => {
+  test('all answer, are replaced without a failed request, and are not to be fewer', async () => {
+    const plan = { workers: 2, spawnMethod: method, reusePort: true };
+    const server = serve(application(HELLO).url, { plan });
+    await server.hears('ready');
+    const ids = new Set<number>();
+    while (ids.size < 2) ids.add((await server.hello()).id);
+    const result = load(await server.port(), 3, 8);
+    await server.ask('reload');
+    await server.ask('scale', 3);
+    await expect(server.ask('scale', 1)).rejects.toThrow('from 2 to');
+    await server.ask('scale', 2);
+    const { failed, text } = await result;
+    expect(failed, text).toBe(0);
+  });
+});
+
 test('a reload mends a server whose mold died and does not load any more', async () => {
   const app = application(HELLO);
   const server = serve(app.url, { plan: { workers: 2, spawnMethod: 'fork' } });
@@ -118,6 +135,7 @@ describe.each(methods)('the number of workers, with %s', (method) => {
     ]);
     // There is always one.
     server.kill('SIGTTOU');
+    await server.hears('warning', ({ message }) => message.includes('not 0'));
     const { failed, text } = await result;
     expect(failed, text).toBe(0);
     expect((await server.status()).target).toBe(1);

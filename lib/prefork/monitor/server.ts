@@ -356,7 +356,7 @@ class Server extends EventEmitter<PreforkEvents> implements PreforkServer {
       this.#cannotFork(message);
       return;
     }
-    if (oneFewer && this.#pool.target > 1) {
+    if (oneFewer && this.#pool.target > this.#scope[0]) {
       this.#warn(`There are not enough descriptors for ${this.#pool.target} workers`);
       this.#resize(this.#pool.target - 1);
     }
@@ -463,14 +463,23 @@ class Server extends EventEmitter<PreforkEvents> implements PreforkServer {
 
   async scale(workers: number): Promise<void> {
     this.#checkRunning();
-    const most = entriesFor(this.#plan.workers) / 2;
-    if (!Number.isInteger(workers) || workers < 1 || workers > most) {
-      throw stateError('WORKERS', `The number of workers must be from 1 to ${most}, not ${workers}`);
+    const [fewest, most] = this.#scope;
+    if (!Number.isInteger(workers) || workers < fewest || workers > most) {
+      const why = fewest > 1 ? ': with reusePort each of the first has a socket of its own' : '';
+      const message = `The number of workers must be from ${fewest} to ${most}, not ${workers}${why}`;
+      this.#warn(message);
+      throw stateError('WORKERS', message);
     }
     this.#pool.reopen();
     this.#resize(workers);
     this.#settle();
     await this.#until(() => this.#pool.complete);
+  }
+
+  /** A socket that nobody accepts from would keep its share of the connections waiting. */
+  get #scope(): [fewest: number, most: number] {
+    const { workers, reusePort } = this.#plan;
+    return [reusePort ? workers : 1, entriesFor(workers) / 2];
   }
 
   #resize(workers: number): void {

@@ -16,7 +16,7 @@ export const SIGNALS: Readonly<Record<string, Meaning>> = {
   SIGUSR2: (server) => server.upgrade(),
   SIGWINCH: (server) => server.drain(),
   SIGTTIN: (server) => server.scale(server.status().target + 1),
-  SIGTTOU: (server) => server.scale(Math.max(1, server.status().target - 1)),
+  SIGTTOU: (server) => server.scale(server.status().target - 1),
 };
 
 /** Until the server is closed. What a signal asks for and cannot be done is told as an event, and is no crash. */
