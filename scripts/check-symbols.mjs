@@ -28,7 +28,8 @@ function problems(file) {
   });
   const found = [];
   if (!said.includes(machines[arch])) found.push(`is not built for ${arch}`);
-  if (!/\(FLAGS_1\).*NODELETE/.test(said)) found.push('can be unloaded under handlers that it registered');
+  if (file.endsWith('.node') && !/\(FLAGS_1\).*NODELETE/.test(said))
+    found.push('can be unloaded under handlers that it registered');
   for (const [, library] of said.matchAll(/\(NEEDED\)\s+Shared library: \[(.*?)\]/g)) {
     if (!libraries[libc].test(library)) found.push(`needs ${library}`);
   }
@@ -65,9 +66,13 @@ let failed = 0;
 if (release) {
   const linux = Object.keys(machines).flatMap((arch) => [
     ...Object.keys(libraries).map((libc) => `linux-${arch}/forkbeard.${libc}.node`),
+    ...Object.keys(libraries).map((libc) => `linux-${arch}/forkbeard-shim.${libc}`),
     ...Object.values(abis).map((abi) => `linux-${arch}/forkbeard_v8.abi${abi}.glibc.node`),
   ]);
-  for (const name of [...linux, 'darwin-arm64/forkbeard.node', 'darwin-x64/forkbeard.node']) {
+  const darwin = ['arm64', 'x64'].flatMap((arch) =>
+    ['forkbeard.node', 'forkbeard-shim'].map((name) => `darwin-${arch}/${name}`),
+  );
+  for (const name of [...linux, ...darwin]) {
     if (existsSync(join(prebuilds, name))) continue;
     failed += 1;
     console.log(`prebuilds/${name}: missing`);

@@ -48,6 +48,8 @@ export class Service {
   #judge: LiveJudge | null = null;
   #other: Elsewhere | null = null;
   #runIds: string[] = [];
+  /** The last run's id, when its shim was killed: nobody has seen the last of it go. */
+  #lost: string | null = null;
   #restarts = 0;
   #problem: string | null = null;
   #lastExit: ServiceStatus['lastExit'] = null;
@@ -265,7 +267,7 @@ export class Service {
     const around = {
       lock: this.#traces.lock,
       runIds: () => this.#runIds,
-      left: () => this.#runIds.slice(-1).flatMap(pidsOfRun),
+      left: () => (this.#lost === null ? [] : pidsOfRun(this.#lost)),
     };
     try {
       const report = await passGates({
@@ -326,7 +328,8 @@ export class Service {
           if (mayFollow(this.#state, 'stuck')) this.#enter('stuck');
           this.#tell({ event: 'stuck', survivors });
         },
-        over: ({ orphans }) => {
+        over: ({ how, orphans }) => {
+          this.#lost = how === 'lost' ? runId : null;
           if (orphans.length > 0) this.#tell({ event: 'orphans', orphans });
           this.#lookAfter();
         },

@@ -3,6 +3,7 @@
  * earlier supervisor that is found at its socket. Turns calls into frames and frames into typed events; decides nothing.
  * The service is never a child of this process, so that nothing of it depends on how this process ends.
  */
+import { rmSync } from 'node:fs';
 import type { Readable, Writable } from 'node:stream';
 import { shimProgram } from '../native.ts';
 import type { ExitStatus, SpawnedProcess, SpawnOptions, StdioTarget } from '../process/contract.ts';
@@ -30,7 +31,11 @@ export interface ShimOptions {
   /** The whole environment. */
   readonly env: Readonly<Record<string, string>>;
   /** Default: nothing to read, and our own stdout and stderr. */
-  readonly stdio?: Partial<Record<'stdin' | 'stdout' | 'stderr', ServiceStdio>>;
+  readonly stdio?: {
+    readonly stdin?: StdioTarget;
+    readonly stdout?: ServiceStdio;
+    readonly stderr?: ServiceStdio;
+  };
   /** Descriptors of ours that the service gets, from 3 on. With some, LISTEN_FDS and LISTEN_PID are set. */
   readonly sockets?: readonly number[];
   readonly settings?: Pick<
@@ -122,6 +127,8 @@ export class Shim {
       return shim;
     } catch (error) {
       sys.close(mine);
+      // Nobody will ever answer there.
+      if (listener !== undefined) rmSync(options.independent?.path as string, { force: true });
       throw error;
     } finally {
       sys.close(theirs);
@@ -186,7 +193,7 @@ export class Shim {
 
   /** Begins a stop sequence, in place of one that is under way. Ends with `empty`, or with `stuck`. */
   stop(steps: readonly StopStep[]): void {
-    const rows = steps.flatMap(({ signal, wait }) => [signalNumber(signal), Math.ceil(wait)]);
+    const rows = steps.flatMap(({ signal, wait }) => [signalNumber(signal), milliseconds(wait)]);
     this.#wire.send('S', bytesOf(Int32Array.from(rows)));
   }
 
@@ -351,10 +358,11 @@ function planOf(options: ShimOptions): Buffer {
     life.push(`record=${record.path}`, `record-head=${JSON.stringify(record.head).slice(0, -1)}`);
   }
   if (independent !== undefined) {
-    life.push('independent=1', `lease=${Math.ceil(independent.lease)}`);
+    life.push('independent=1', `lease=${milliseconds(independent.lease)}`);
     life.push(`listener=${LISTENER}`, `listener-path=${independent.path}`);
   }
-  for (const { signal, wait } of orphaned) life.push(`orphaned=${signalNumber(signal)} ${Math.ceil(wait)}`);
+  for (const { signal, wait } of orphaned)
+    life.push(`orphaned=${signalNumber(signal)} ${milliseconds(wait)}`);
   const sections = [
     request.arguments,
     request.environment ?? '',
@@ -372,6 +380,11 @@ function planOf(options: ShimOptions): Buffer {
       return [length, section];
     }),
   );
+}
+
+/** As the shim counts them. For ever is 24 days: no step of a stop is meant to take longer. */
+function milliseconds(ms: number): number {
+  return Math.min(Math.ceil(ms), 0x7fff_ffff);
 }
 
 function bytesOf({ buffer, byteOffset, byteLength }: ArrayBufferView): Buffer {

@@ -11,7 +11,6 @@
 #endif
 
 #include <algorithm>
-#include <array>
 #include <cstring>
 
 #include "descriptors.h"
@@ -87,25 +86,26 @@ int Shim::Run() {
 // ------------------------------------------------------------------------------------------------ one round
 
 bool Shim::Turn() {
-  std::array<pollfd, 8> fds;
-  size_t count = 0;
+  std::vector<pollfd> fds;
   auto watch = [&](int fd, short events) {
-    fds[count] = {fd, events, 0};
-    return count++;
+    fds.push_back({fd, events, 0});
+    return fds.size() - 1;
   };
   watch(signals_.get(), POLLIN);
   const size_t wire = watch(wire_.fd(), static_cast<short>(POLLIN | (wire_.unsent() > 0 ? POLLOUT : 0)));
   const size_t door = watch(listener_.get(), POLLIN);
   const bool full = wire_.unsent() > kMostUnsent;
-  const size_t first = count;
+  const size_t first = fds.size();
   for (Relay& relay : relays_) watch(full ? -1 : relay.fd.get(), POLLIN);
+  // A plan that comes in this round brings more, which were not asked yet.
+  const size_t outputs = relays_.size();
 
-  int ready = poll(fds.data(), static_cast<nfds_t>(count), Timeout());
+  int ready = poll(fds.data(), static_cast<nfds_t>(fds.size()), Timeout());
   if (ready < 0 && errno != EINTR) return false;
   if (ready > 0) {
     // What the supervisor says comes before what the clock says: we may have been kept from listening.
     if (fds[wire].revents != 0) OnWire(fds[wire].revents);
-    for (size_t i = 0; i < relays_.size(); ++i) {
+    for (size_t i = 0; i < outputs; ++i) {
       if (fds[first + i].revents != 0) OnOutput(&relays_[i]);
     }
     if (fds[0].revents != 0) OnSignals();
