@@ -67,6 +67,9 @@ ForkHooks hooks = {ForkHooks::kMagic, sizeof(ForkHooks), Prepare, Parent, Child,
 
 // ---------------------------------------------------------------------------------- what JavaScript sees
 
+// Whether V8 posts nothing under --single-threaded. Since V8 14 the young generation's collector asks for threads there.
+constexpr bool kQuietWhenSingleThreaded = V8_MAJOR_VERSION < 14;
+
 // forForks(singleThreaded): the hooks, or a string that says why there are none.
 napi_value ForForks(napi_env env, napi_callback_info info) {
   size_t count = 1;
@@ -77,7 +80,8 @@ napi_value ForForks(napi_env env, napi_callback_info info) {
   const char* reason = nullptr;
   if (FollowHeapPages() < 0) {
     reason = "/proc/self/smaps cannot be read, so V8's pages are unknown";
-  } else if (!single_threaded && RedirectPlatform(v8::Isolate::GetCurrent()) != Redirection::kInstalled) {
+  } else if (RedirectPlatform(v8::Isolate::GetCurrent()) != Redirection::kInstalled &&
+             !(single_threaded && kQuietWhenSingleThreaded)) {
     reason = "this Node's platform is not as expected, so its background threads cannot be brought to rest";
   }
   if (reason != nullptr) {

@@ -326,10 +326,20 @@ describe('safety', () => {
     });
   });
 
-  test('under --single-threaded V8 needs nothing of us but its pages', async () => {
-    const { result, status, stderr } = await run(['ends'], { flags: ['--single-threaded'] });
+  test.each(['ends', 'collects', 'works'])('works under --single-threaded: %s', async (name) => {
+    const { result, status, stderr } = await run([name], { flags: ['--single-threaded'] });
     expect(status, stderr).toBe(0);
-    expect(result).toMatchObject({ number: 5, promise: 6, natural: 9, killed: 'SIGINT' });
+    expect(result).toMatchObject(
+      {
+        ends: { number: 5, promise: 6, natural: 9, killed: 'SIGINT' },
+        collects: [400_000, 400_000, 400_000],
+        works: { fs: true, worker: 1, wasm: true },
+      }[name] as object,
+    );
+  });
+
+  test('collects garbage in children and theirs', async () => {
+    expect(await seen('collects')).toEqual([400_000, 400_000, 400_000]);
   });
 
   test('a Worker cannot fork', async () => {
