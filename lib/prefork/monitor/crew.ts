@@ -11,7 +11,7 @@ import type { ExitCause, ExitRecord } from '../contract.ts';
 import { causeOf } from '../exit-codes.ts';
 import type { Failure, FromWorker, Place } from '../messages.ts';
 import type { Plan } from '../plan.ts';
-import { monotonic, type Scoreboard } from '../scoreboard.ts';
+import { type Entry, monotonic, type Scoreboard } from '../scoreboard.ts';
 import { causeOfError, OomKills } from './cause.ts';
 import { type Program, spawnChild } from './child.ts';
 import type { Listeners } from './listeners.ts';
@@ -126,44 +126,57 @@ export class Crew {
       this.#handlers.onNotStarted(member, 'system', 'The scoreboard is full: too many workers are draining');
       return;
     }
-    let pair: [number, number];
+    let pair: [number, number] | undefined;
+    let worker: Worker;
     try {
       pair = channelPair();
+      worker = this.#makeWorker(member, entry, method, pair[0]);
     } catch (error) {
+      for (const fd of pair ?? []) close(fd);
       this.#board.giveBack(entry);
       throw error;
     }
-    const [ours, theirs] = pair;
-    const place = this.#placeOf(member, entry.index);
-    const worker = new Worker(this.#loop, member, place, entry, method, ours, {
-      onNamed: () => this.#handlers.onStarted(worker),
-      onMessage: (_, message) => this.#handlers.onMessage(worker, message),
-      onEnd: (_, exit) => this.#ended(worker, exit),
-      onUnborn: (_, failure) => this.#unborn(worker, failure),
-    });
     this.#workers.set(member, worker);
+    const [, theirs] = pair;
     try {
       if (mold === undefined) this.#spawn(worker, theirs);
-      else mold.fork(worker, [theirs, ...this.#own(member)]);
+      else mold.fork(worker, this.#withOwn(member, theirs));
     } catch (error) {
-      if (mold === undefined) close(theirs);
       worker.unborn({ message: (error as Error).message, exitCode: -1, ...codeOf(error) });
     }
   }
 
+  #makeWorker(member: Member, entry: Entry, method: 'fork' | 'spawn', channel: number): Worker {
+    const place = this.#placeOf(member, entry.index);
+    return new Worker(this.#loop, member, place, entry, method, channel, {
+      onNamed: (worker) => this.#handlers.onStarted(worker),
+      onMessage: (worker, message) => this.#handlers.onMessage(worker, message),
+      onEnd: (worker, exit) => this.#ended(worker, exit),
+      onUnborn: (worker, failure) => this.#unborn(worker, failure),
+    });
+  }
+
   #spawn(worker: Worker, theirs: number): void {
     const listeners = this.#listeners.of(worker.member.place);
-    const child = spawnChild(this.#loop, this.#program, theirs, listeners, 'SIGTERM', (exit) =>
-      worker.ended(exit),
-    );
-    close(theirs);
-    worker.born(child);
+    try {
+      const ended = (exit: ExitStatus) => worker.ended(exit);
+      worker.born(spawnChild(this.#loop, this.#program, theirs, listeners, 'SIGTERM', ended));
+    } finally {
+      close(theirs);
+    }
     worker.send({ type: 'be-worker', plan: this.#plan, place: worker.place });
   }
 
-  /** Copies of the listeners of a place that has its own: the packet that carries them away closes them. */
-  #own(member: Member): number[] {
-    return this.#plan.reusePort ? this.#listeners.of(member.place).map((fd) => dup(fd)) : [];
+  /** With copies of the listeners of a place that has its own: the packet that carries them away closes them. */
+  #withOwn(member: Member, theirs: number): number[] {
+    const given = [theirs];
+    try {
+      if (this.#plan.reusePort) for (const fd of this.#listeners.of(member.place)) given.push(dup(fd));
+    } catch (error) {
+      for (const fd of given) close(fd);
+      throw error;
+    }
+    return given;
   }
 
   #placeOf(member: Member, entry: number): Place {

@@ -403,11 +403,15 @@ class Server extends EventEmitter<PreforkEvents> implements PreforkServer {
     this.#settleAgain = true;
     if (this.#settling) return;
     this.#settling = true;
-    while (this.#settleAgain && this.#crew.method !== undefined) {
-      this.#settleAgain = false;
-      for (const action of this.#pool.settle(monotonic())) this.#carryOut(action);
+    try {
+      while (this.#settleAgain && this.#crew.method !== undefined) {
+        this.#settleAgain = false;
+        for (const action of this.#pool.settle(monotonic())) this.#carryOut(action);
+      }
+    } finally {
+      // A listener of an event may throw: that is its program's error, and no reason to stand still.
+      this.#settling = false;
     }
-    this.#settling = false;
     if (this.#pool.complete) this.#completed();
     for (const waiter of this.#waiters) {
       if (waiter.until()) {
