@@ -6,8 +6,11 @@
  */
 import { type Entry, monotonic } from '../scoreboard.ts';
 
-/** So many connections more than the average are no lead: evenness must not cost more than it is worth. */
-const SLACK = { share: 1.1, connections: 1 };
+/**
+ * So many connections more than the average are no lead: evenness must not cost more than it is worth. Of connections of
+ * one request each some are always on their way out.
+ */
+const SLACK = { share: 1.1, connections: 4 };
 /** From here on the share is uneven enough to close connections for it. */
 const SURPLUS = { share: 1.25, connections: 2 };
 /** How long one steps aside: a moment for each connection of the lead, which busy others need to come round. ms */
