@@ -97,6 +97,10 @@ try {
     // Expected: one line says it all.
     process.stderr.write(`forkbeard: ${message}\n`);
     process.exitCode = exitCode;
+  } else if (code === 'EMFILE' || code === 'ENFILE') {
+    // Not even our own modules can be opened: those with the codes neither.
+    process.stderr.write(`forkbeard: ${message}\n`);
+    process.exitCode = 44;
   } else {
     throw error;
   }

@@ -139,7 +139,7 @@ export interface ExitRecord {
   inFlight: number;
   /** Last known; null when it could not be sampled. */
   memory: WorkerMemory | null;
-  /** The JavaScript stack of a worker that hung. */
+  /** The JavaScript stack of a worker that hung, or of what kept it from starting. */
   stack?: string;
   /** The oldest request in flight at the end. */
   request?: string;
@@ -201,6 +201,8 @@ export interface PreforkEvents {
       exitCode: number | null;
       signal: string | null;
       message?: string;
+      /** Where in the application that was. */
+      stack?: string;
     },
   ];
   'worker-started': [WorkerInfo];

@@ -5,6 +5,7 @@
 import { Writable } from 'node:stream';
 import pino, { type DestinationStream, type Logger } from 'pino';
 import pretty from 'pino-pretty';
+import { invalidOption } from '../sys/errors.ts';
 import type { PreforkEvents, PreforkServer } from './contract.ts';
 import type { Plan } from './plan.ts';
 import { EVENTS, SENTENCES } from './sentences.ts';
@@ -31,9 +32,7 @@ export class Log {
         },
       });
     } else {
-      const destination = pino.destination(
-        logFile === null ? { dest: 1, sync: true } : { dest: logFile, append: true, sync: true },
-      );
+      const destination = logFile === null ? pino.destination({ dest: 1, sync: true }) : openFile(logFile);
       // Whoever read the log is gone, or the disk is full: the server outlives that.
       destination.on('error', () => {});
       if (logFile !== null) this.#file = destination;
@@ -78,6 +77,14 @@ export class Log {
   /** After somebody has renamed the file. */
   reopen(): void {
     this.#file?.reopen();
+  }
+}
+
+function openFile(dest: string): Destination {
+  try {
+    return pino.destination({ dest, append: true, sync: true });
+  } catch (error) {
+    throw invalidOption('logFile', `The log file cannot be opened: ${(error as Error).message}`);
   }
 }
 

@@ -23,8 +23,10 @@ export const SENTENCES: Sentences = {
     ),
   'mold-ready': ({ pid, generation, ms }) =>
     info(`generation ${generation} loaded in ${time(ms)} (mold ${pid})`),
-  'mold-exit': ({ pid, generation, exitCode, signal }) =>
-    info(`mold ${pid} of generation ${generation} ended (${ending(exitCode, signal)})`),
+  'mold-exit': ({ pid, generation, cause, exitCode, signal, message, stack }) => [
+    EXPECTED.has(cause) ? 'info' : 'error',
+    `mold ${pid} of generation ${generation} ended: ${ending(exitCode, signal)}${why(message, stack)}`,
+  ],
   'worker-started': ({ id, pid, generation, method }) =>
     info(`worker ${id} ${method === 'fork' ? 'forked' : 'spawned'} (pid ${pid}, generation ${generation})`),
   'worker-ready': ({ id, pid, ms }) => info(`worker ${id} ready in ${time(ms)} (pid ${pid})`),
@@ -55,7 +57,10 @@ export const SENTENCES: Sentences = {
   'upgrade-failed': ({ message }) => error(`upgrade failed, this monitor serves on: ${message}`),
   scaled: ({ from, to }) => info(`${to} ${plural('worker', to)} instead of ${from}`),
   'logs-reopened': ({ cause }) => info(`logs opened anew (${cause})`),
-  stopping: ({ how, cause }) => info(`stopping ${how === 'quick' ? 'at once' : 'gracefully'} (${cause})`),
+  stopping: ({ how, cause }) => [
+    ASKED.has(cause) ? 'info' : 'error',
+    `stopping ${how === 'quick' ? 'at once' : 'gracefully'} (${cause})`,
+  ],
   stopped: ({ code }) => [code === 0 ? 'info' : 'error', `stopped with exit code ${code}`],
   warning: ({ message }) => warn(message),
 };
@@ -65,11 +70,14 @@ export const EVENTS = Object.keys(SENTENCES) as (keyof PreforkEvents)[];
 /** Ends that somebody asked for. */
 const EXPECTED = new Set<ExitCause>(['drained', 'recycled']);
 
+/** Why a server stops that has not failed. */
+const ASKED = new Set(['asked', 'upgrade']);
+
 function exit(record: ExitRecord): string {
-  const { worker, pid, cause, exitCode, signal, age, requests, request, stack } = record;
+  const { worker, pid, cause, exitCode, signal, age, requests, request, message, stack } = record;
   const how = `${cause}, ${ending(exitCode, signal)}`;
   const life = `after ${time(age)} and ${requests} ${plural('request', requests)}`;
-  return `worker ${worker} (pid ${pid}) ended: ${how}, ${life}${request ? `, at ${request}` : ''}${below(stack)}`;
+  return `worker ${worker} (pid ${pid}) ended: ${how}, ${life}${request ? `, at ${request}` : ''}${why(message, stack)}`;
 }
 
 function ending(exitCode: number | null, signal: string | null): string {
@@ -95,6 +103,12 @@ function times(count: number): string {
 
 function plural(word: string, count: number): string {
   return count === 1 ? word : `${word}s`;
+}
+
+/** An error's stack repeats its message, that of a worker that hung does not. */
+function why(message: string | undefined, stack: string | undefined): string {
+  const said = message === undefined || stack?.includes(message) ? '' : `: ${message}`;
+  return `${said}${below(stack)}`;
 }
 
 function below(stack: string | undefined): string {

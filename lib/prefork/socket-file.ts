@@ -92,9 +92,20 @@ function makeFolder(folder: string): void {
     return;
   }
   try {
-    mkdirSync(folder, { recursive: true, mode: 0o700 });
+    makeFolders(folder);
   } catch (error) {
     throw refused(folder, (error as Error).message, error);
+  }
+}
+
+/** Node's own way (`recursive`) turns for ever where the kernel says ENOENT of a parent that is there, as in /proc. */
+function makeFolders(folder: string): void {
+  const above = dirname(folder);
+  if (stat(above) === undefined) makeFolders(above);
+  try {
+    mkdirSync(folder, { mode: 0o700 });
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
   }
 }
 

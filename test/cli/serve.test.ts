@@ -62,6 +62,10 @@ describe('options', () => {
     [['serve'], /^forkbeard: application is missing/],
     [['serve', app, '--config', 'none.json'], /^forkbeard: --config: there is no file/],
     [['serve', app, 'another'], /too many arguments/],
+    [
+      ['serve', app, '--log-file', '/proc/none/log'],
+      /^forkbeard: The log file cannot be opened: ENOENT: .*log'$/,
+    ],
     [['ctl', 'status', '--contorl', 'x'], /Did you mean --control\?/],
     [['ctl', 'relaod'], /Did you mean reload\?/],
     [['ctl', 'workers', 'many'], /^forkbeard: workers must be a number/],
@@ -319,6 +323,69 @@ describe('a server', { timeout: 60_000 * slow }, () => {
     expect(await server.exited).toBe(41);
     expect(JSON.stringify(server.lines)).toContain('no database');
     expect(server.lines.at(-1)).toMatchObject({ event: 'stopped', code: 41 });
+  });
+
+  it.each([
+    [
+      'throws.mjs',
+      "const x = 1;\nthrow new Error('no database');",
+      /^Error: no database\n +at .*throws\.mjs:2:7$/,
+    ],
+    [
+      'typo.mjs',
+      'const x = 1;\nexport default (=> {};',
+      /typo\.mjs:2\n.*\n +\^+\n+SyntaxError: Unexpected token/,
+    ],
+    [
+      'typo.cjs',
+      'const x = 1;\nmodule.exports = (=> {};',
+      /typo\.cjs:2\n.*\n +\^+\n+SyntaxError: Unexpected token/,
+    ],
+  ])('says where %s went wrong, and shows nothing but the application', async (name, text, place) => {
+    const broken = join(folder, name);
+    writeFileSync(broken, text);
+    const server = serve(broken);
+    expect(await server.exited).toBe(41);
+    const end = await server.event('mold-exit');
+    expect(end).toMatchObject({ level: 'error', cause: 'boot', exitCode: 41 });
+    expect(end['stack']).toMatch(place);
+    expect(end['stack']).not.toMatch(/at .*(node:|dist\/prefork)/);
+  });
+
+  it('names the application when a syntax error is in a module below it', async () => {
+    writeFileSync(join(folder, 'below.mjs'), 'export default (=> {};');
+    const above = join(folder, 'above.mjs');
+    writeFileSync(above, "import listener from './below.mjs';\nexport default listener;");
+    const server = serve(above);
+    expect(await server.exited).toBe(41);
+    expect((await server.event('mold-exit'))['message']).toContain(
+      `(in ${above}, or in a module that it loads)`,
+    );
+  });
+
+  it('refuses a control socket in a folder that the kernel does not make', async () => {
+    const { code, stderr } = await forkbeard(['serve', app, '--control', '/proc/none/control.sock']);
+    expect(stderr).toMatch(/^forkbeard: The control socket cannot be at \/proc\/none: ENOENT: [^\n]*\n$/);
+    expect(code).toBe(42);
+  });
+
+  it('ends with 44 and one line when it cannot even open its own modules', async () => {
+    const command = `ulimit -n 24; exec "$0" "$@"`;
+    const { status, stderr } = spawnSync('sh', ['-c', command, process.execPath, main, 'serve', app], {
+      encoding: 'utf8',
+      env: { ...process.env, XDG_RUNTIME_DIR: folder },
+    });
+    expect(stderr).toMatch(/^forkbeard: EMFILE: [^\n]*\n$/);
+    expect(status).toBe(44);
+  });
+
+  it('names the descriptor that is none', async () => {
+    const server = new Serving([app, '--listen', 'fd://99']);
+    expect(await server.exited).toBe(51);
+    expect(await server.event('stopping')).toMatchObject({
+      level: 'error',
+      cause: expect.stringMatching(/^EBADF: .*\(fd:\/\/99\)$/),
+    });
   });
 
   it('ends with 42 when its address is taken', async () => {

@@ -20,6 +20,7 @@ const oneOf =
 const failure: Check = (value) =>
   isRecord(value) &&
   text(value['message']) &&
+  (value['stack'] === undefined || text(value['stack'])) &&
   index(value['exitCode']) &&
   (value['exitCode'] as number) < 256;
 const hazards: Check = (value) =>

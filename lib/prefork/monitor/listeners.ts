@@ -147,7 +147,7 @@ async function openOne(
   const inherited = options.inherited.filter((other) => other.target === name).map(({ fd }) => fd);
   for (const fd of inherited) setCloseOnExec(fd, true);
   if (inherited.length > 0) return describeBound(name, inherited);
-  if (target.kind === 'fd') return { ...describeBound(name, [adopt(target.fd)]), inode: undefined };
+  if (target.kind === 'fd') return takeOver(name, target.fd);
   for (let attempt = 0; ; attempt++) {
     try {
       return bindAll(name, target, options);
@@ -186,10 +186,18 @@ function describeBound(target: string, fds: number[]): Bound {
 }
 
 /** Whoever gave it to us keeps his own, and the file that it may have is his. */
-function adopt(fd: number): number {
-  const copy = dup(fd);
-  setNonBlocking(copy, true);
-  return copy;
+/** Throws, with the number in the message, when that is no socket of ours. */
+function takeOver(name: string, fd: number): Bound {
+  let copy: number | undefined;
+  try {
+    copy = dup(fd);
+    setNonBlocking(copy, true);
+    return { ...describeBound(name, [copy]), inode: undefined };
+  } catch (error) {
+    if (copy !== undefined) close(copy);
+    (error as Error).message += ` (${name})`;
+    throw error;
+  }
 }
 
 /** The socket of somebody who is gone. One that still answers is in use, and nothing but a socket is ever removed. */

@@ -22,6 +22,7 @@ export interface MoldExit {
   exitCode: number | null;
   signal: string | null;
   message?: string;
+  stack?: string;
 }
 
 export interface MoldsHandlers {
@@ -192,6 +193,7 @@ export class Molds {
       exitCode: exit.exitCode,
       signal: exit.signal,
       ...(failure === undefined ? {} : { message: failure.message }),
+      ...(failure?.stack === undefined ? {} : { stack: failure.stack }),
     });
     const kept = this.#keptWith(mold);
     if (kept !== undefined) this.#lost(kept, mold, cause);

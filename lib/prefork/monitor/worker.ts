@@ -193,6 +193,7 @@ export class Worker {
     if (stack !== '') record.stack = stack;
     if (request !== '') record.request = request;
     if (this.failure !== undefined) record.message = this.failure.message;
+    if (this.failure?.stack !== undefined) record.stack ??= this.failure.stack;
     return record;
   }
 

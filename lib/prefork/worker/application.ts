@@ -10,8 +10,10 @@
  * | a function of two or more parameters (Express, plain http) | a listener |
  * | any other function | a factory `(worker) => one of the above` |
  */
+import { spawnSync } from 'node:child_process';
 import { createServer, type RequestListener } from 'node:http';
 import { Server } from 'node:net';
+import { fileURLToPath } from 'node:url';
 import { inspect } from 'node:util';
 import type { ApplicationHooks, WorkerInfo } from '../contract.ts';
 import { Traces } from './traces.ts';
@@ -33,6 +35,9 @@ export interface Serving {
   close?: () => PromiseLike<unknown>;
 }
 
+/** What Node gets to find a syntax error. ms */
+const CHECK = 5000;
+
 type Factory = (worker: WorkerInfo) => unknown;
 
 const HOOKS = ['beforeFork', 'afterFork', 'onReady', 'onStop', 'onRequestTimeout'] as const;
@@ -51,7 +56,7 @@ export class Application {
   static async load(url: string): Promise<Application> {
     let namespace: Record<string, unknown> = {};
     const traces = await Traces.of(async () => {
-      namespace = (await import(url)) as Record<string, unknown>;
+      namespace = (await imported(url)) as Record<string, unknown>;
     });
     const exported = defaultExport(namespace);
     if (kindOf(exported) === undefined) throw notAccepted('The default export', exported);
@@ -71,6 +76,25 @@ export class Application {
     refuseListening(made);
     return serving(made);
   }
+}
+
+async function imported(url: string): Promise<unknown> {
+  try {
+    return await import(url);
+  } catch (error) {
+    throw error instanceof SyntaxError ? withPlace(error, url) : error;
+  }
+}
+
+/** Node keeps to itself in which file an ES module has a syntax error, unless nobody catches it. */
+function withPlace(error: SyntaxError, url: string): SyntaxError {
+  if (/^(?:file:\/\/)?\//.test(error.stack ?? '')) return error;
+  const path = fileURLToPath(url);
+  const { stderr } = spawnSync(process.execPath, ['--check', path], { encoding: 'utf8', timeout: CHECK });
+  const place = stderr?.includes(error.message) ? /^.*:\d+\n.*\n[ ^]+\n/.exec(stderr)?.[0] : undefined;
+  if (place === undefined) error.message += ` (in ${path}, or in a module that it loads)`;
+  else error.stack = `${place}${error.stack}`;
+  return error;
 }
 
 async function serving(exported: unknown): Promise<Serving> {

@@ -10,6 +10,10 @@ import { EXIT } from '../exit-codes.ts';
 import type { Failure } from '../messages.ts';
 import { SurroundingsError } from './surroundings.ts';
 
+const FRAME = /^\s+at /;
+const PLACE = /^(?:file:\/\/)?\/.*:\d+\n/;
+const OURS = new URL('../../', import.meta.url).href;
+
 type Faults = Partial<NodeJS.ErrnoException>;
 
 const CODES = new Map<string, number>([
@@ -57,10 +61,20 @@ export function failure(error: unknown, exitCode: number): Failure {
   const { message, stack, code } = faults(error);
   return {
     message: message ?? inspect(error),
-    ...(typeof stack === 'string' && { stack }),
+    ...ofTheApplication(stack),
     ...(typeof code === 'string' && { code }),
     exitCode,
   };
+}
+
+/** Frames of Node's inside and of ours lead nobody to a mistake; without others the message is all there is to say. */
+function ofTheApplication(stack: unknown): { stack?: string } {
+  if (typeof stack !== 'string') return {};
+  const lines = stack
+    .split('\n')
+    .filter((line) => !FRAME.test(line) || !(line.includes('node:') || line.includes(OURS)));
+  // Before the error itself stands where a syntax error is.
+  return lines.some((line) => FRAME.test(line)) || PLACE.test(stack) ? { stack: lines.join('\n') } : {};
 }
 
 /**
