@@ -47,8 +47,8 @@ describe('a service that ends by itself', () => {
     await ended(coupled('exit 0'));
     const before = readdirSync('/proc/self/fd').length;
     for (let i = 0; i < 30; i++) await ended(coupled('exit 0'));
-    // The last shim's own end is heard after its connection's.
-    await eventually('as many as before', () => readdirSync('/proc/self/fd').length === before);
+    // A shim's own end is heard after its connection's: the first one's may have been counted.
+    await eventually('no more than before', () => readdirSync('/proc/self/fd').length <= before);
   });
 });
 
