@@ -31,7 +31,9 @@ export async function serve(
     config,
   );
   if (check) {
-    process.stdout.write(`${options.logFormat === 'json' ? JSON.stringify(plan) : showPlan(plan)}\n`);
+    // The values are secrets as often as not.
+    const shown = { ...plan, env: Object.keys(plan.env) };
+    process.stdout.write(`${options.logFormat === 'json' ? JSON.stringify(shown) : showPlan(plan)}\n`);
     return 0;
   }
   // The terminal may be closed, and who reads a pipe may go: the server outlives them.
@@ -62,7 +64,7 @@ async function readPlan(flags: object, config: string | undefined): Promise<Read
   const file = await readConfigFile(config, process.cwd());
   if (file === undefined) return { plan: planOf(fromLine, onLine), options: fromLine };
   const inFile = (option: string) => `${file.path}: ${option}`;
-  const fromFile = checkOptions(file.options, { spell: inFile, base: file.base });
+  const fromFile = checkOptions(file.options, { spell: inFile, base: file.base, file: file.path });
   const merged: CheckedOptions = { ...fromFile, ...fromLine };
   const spell = (option: string) =>
     option in fromFile && !(option in fromLine) ? inFile(option) : onLine(option);

@@ -81,11 +81,12 @@ describe('options', () => {
     const cwd = project({
       'shop.mjs': 'export default () => {}',
       'forkbeard.config.json':
-        '{ "application": "shop.mjs", "workers": 3, "maxRequests": 100, "logFormat": "json" }',
+        '{ "application": "shop.mjs", "workers": 3, "maxRequests": 100, "logFormat": "json", "env": { "KEY": "secret" } }',
     });
     const { code, stdout, stderr } = await forkbeard(['serve', '--check', '--workers', '5'], { cwd });
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
-    expect(JSON.parse(stdout)).toMatchObject({ title: 'shop', workers: 5, maxRequests: 100 });
+    expect(JSON.parse(stdout)).toMatchObject({ title: 'shop', workers: 5, maxRequests: 100, env: ['KEY'] });
+    expect(stdout).not.toContain('secret');
   });
 
   it('a file may be a module, and its paths begin where it is', async () => {
@@ -116,7 +117,7 @@ describe('options', () => {
   });
 
   it.each([
-    ['{ "wokers": 2 }', /Unknown option "wokers"; did you mean "workers"\?/],
+    ['{ "wokers": 2 }', /forkbeard\.config\.json: Unknown option "wokers"; did you mean "workers"\?/],
     ['{ "workers": 0 }', /forkbeard\.config\.json: workers must be auto/],
     ['{ "workers": 2 ', /forkbeard\.config\.json: .*JSON/],
     ['[]', /must hold an object of options/],

@@ -1,6 +1,23 @@
+import { once } from 'node:events';
+import { connect } from 'node:net';
 import { describe, expect, test } from 'vitest';
 import { application, HELLO, lives, load, serve } from './served.ts';
 import { methods } from './tiny-monitor.ts';
+
+/** Whether somebody listens there. */
+async function connects(port: number): Promise<boolean> {
+  const socket = connect(port, '127.0.0.1');
+  try {
+    await once(socket, 'connect');
+    return true;
+  } catch (error) {
+    // One that the kernel had taken when the last listener went is reset.
+    expect((error as NodeJS.ErrnoException).code).toMatch(/ECONNREFUSED|ECONNRESET/);
+    return false;
+  } finally {
+    socket.destroy();
+  }
+}
 
 describe.each(methods)('a server whose workers are made by %s', (method) => {
   const plan = { workers: 2, spawnMethod: method };
@@ -42,6 +59,22 @@ describe.each(methods)('a server whose workers are made by %s', (method) => {
       busy = (await server.status()).workers.reduce((sum, { inFlight }) => sum + inFlight, 0);
     }
     server.kill('SIGTERM');
+    expect(await answer).toEqual({ status: 200, body: 'slow' });
+    expect(await server.exited).toEqual([0, null]);
+  });
+
+  test('refuses new clients at once while it finishes what is in flight', async () => {
+    const server = serve(application(HELLO).url, { plan });
+    await server.hears('ready');
+    const port = await server.port();
+    const answer = server.get('/slow?ms=4000');
+    for (let busy = 0; busy === 0; ) {
+      busy = (await server.status()).workers.reduce((sum, { inFlight }) => sum + inFlight, 0);
+    }
+    server.kill('SIGTERM');
+    // Until the last process has given its listener up.
+    while (await connects(port));
+    expect((await server.status()).workers.map(({ inFlight }) => inFlight)).toContain(1);
     expect(await answer).toEqual({ status: 200, body: 'slow' });
     expect(await server.exited).toEqual([0, null]);
   });

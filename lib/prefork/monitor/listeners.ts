@@ -46,6 +46,7 @@ interface Bound {
 export class Listeners {
   readonly #options: ListenerOptions;
   #bound: readonly Bound[] = [];
+  #addresses: readonly string[] = [];
 
   constructor(options: ListenerOptions) {
     this.#options = options;
@@ -68,11 +69,12 @@ export class Listeners {
       throw error;
     }
     this.#bound = bound;
+    this.#addresses = bound.map(({ address }) => describe(address));
   }
 
-  /** As people write them, with the port that the kernel chose. */
-  get addresses(): string[] {
-    return this.#bound.map(({ address }) => describe(address));
+  /** As people write them, with the port that the kernel chose. They keep their names when they are closed. */
+  get addresses(): readonly string[] {
+    return this.#addresses;
   }
 
   /** How many places have sockets of their own. */
@@ -94,7 +96,7 @@ export class Listeners {
     return this.#bound.flatMap(({ target, fds }) => fds.map((fd) => ({ target, fd })));
   }
 
-  /** `keep`: somebody else listens there from now on. */
+  /** `keep`: somebody else listens there from now on. A second time does nothing. */
   close(keep: boolean): void {
     for (const { fds, address, inode } of this.#bound) {
       if (!keep && 'path' in address && inode !== undefined) unlinkOwn(address.path, inode);

@@ -180,7 +180,7 @@ class Server extends EventEmitter<PreforkEvents> implements PreforkServer {
     if (this.#isStopping) return this.#finishIfEmpty();
     if (this.#isOurs) this.#writePidFile();
     this.#handover?.begin(this.#loop, () => this.#takeOver());
-    this.emit('listening', { listen: this.#listeners.addresses });
+    this.emit('listening', { listen: [...this.#listeners.addresses] });
     this.#every(lookEvery(this.#plan), () => this.#look());
     const { watchdogInterval } = this.#notifier;
     if (watchdogInterval > 0) this.#every(watchdogInterval, () => this.#notifier.alive());
@@ -457,7 +457,7 @@ class Server extends EventEmitter<PreforkEvents> implements PreforkServer {
       reason: this.#reason,
       generation: pool.generation,
       listen:
-        this.#listeners.addresses.length > 0 ? this.#listeners.addresses : this.#plan.listen.map(nameOf),
+        this.#listeners.addresses.length > 0 ? [...this.#listeners.addresses] : this.#plan.listen.map(nameOf),
       target: pool.target,
       ready: pool.serving.length,
       workers: pool.members.flatMap((member) => this.#crew.of(member)?.status() ?? []),
@@ -575,6 +575,8 @@ class Server extends EventEmitter<PreforkEvents> implements PreforkServer {
     for (const { reject } of this.#waiters) reject(new Error('The server stops'));
     this.#waiters.clear();
     this.#pool.close();
+    // Workers give theirs up as they leave: whoever comes now is refused at once, and does not wait for nobody.
+    this.#listeners.close(!this.#isOurs);
     if (hurry) this.#hurry();
     this.#settle();
     this.#molds.releaseAll();

@@ -17,6 +17,8 @@ export interface Source {
   spell: (option: string) => string;
   /** Where paths begin that are not absolute. */
   base: string;
+  /** Where they are written, if in a file. */
+  file?: string;
 }
 
 export const PROGRAM: Source = { spell: (option) => option, base: '.' };
@@ -155,12 +157,13 @@ const account = z
 export const OPTIONS = Object.keys(schema('.').shape);
 
 /** Throws `ERR_FORKBEARD_INVALID_OPTION` or `ERR_FORKBEARD_UNKNOWN_OPTION`, with one line and an exit code. */
-export function checkOptions(options: unknown, { spell, base }: Source): CheckedOptions {
+export function checkOptions(options: unknown, { spell, base, file }: Source): CheckedOptions {
   const outcome = schema(base).safeParse(options);
   if (outcome.success) return outcome.data;
   const issue = outcome.error.issues[0] as z.core.$ZodIssue;
   if (issue.code === 'unrecognized_keys') {
     const unknown = unknownName('option', issue.keys[0] as string, OPTIONS);
+    if (file !== undefined) unknown.message = `${file}: ${unknown.message}`;
     throw Object.assign(unknown, { option: issue.keys[0], exitCode: 2 });
   }
   const [option, ...inside] = issue.path.map(String);
