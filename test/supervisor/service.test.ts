@@ -168,7 +168,7 @@ describe('a start', () => {
     expect(x.of('failed')).toEqual([expect.objectContaining({ cause: 'intensity' })]);
     expect(x.it.status()).toMatchObject({
       state: 'failed',
-      problem: expect.stringContaining('ended with 1'),
+      problem: expect.stringContaining('not ready within 60 ms'),
     });
     expect(x.state.find('x').verdict).toBe('none');
   });
