@@ -64,17 +64,20 @@ void OnSignal(int number, siginfo_t* info, void* context) {
   Disposition& disposition = dispositions[number - 1];
   // In a forked child the subscriptions are the parent's, and so is what would be woken.
   const bool ours = ForkGeneration() == generation.load();
+  // Three calls of the kernel that the main thread's watchers need not wait for. Owed before anybody is woken: on another
+  // thread this may rest for long, and the main thread would pass on nothing and sleep.
+  const bool put_off = ours && disposition.main_keeps.load() && disposition.is_libuvs.load();
+  if (put_off) {
+    disposition.owed.fetch_add(1);
+    owing.fetch_or(SignalBit(number));
+  }
   if (ours) {
     Delivery delivery(number, *info);
     for (auto* loop = subscriptions.load(); loop != nullptr; loop = loop->next.load()) {
       if (loop->Watches(number)) loop->Note(delivery);
     }
   }
-  if (ours && disposition.main_keeps.load() && disposition.is_libuvs.load()) {
-    // The main thread was woken just now. Three calls of the kernel that its watchers need not wait for.
-    disposition.owed.fetch_add(1);
-    owing.fetch_or(SignalBit(number));
-  } else if (HasRoom(disposition)) {
+  if (!put_off && HasRoom(disposition)) {
     const struct sigaction& chained = disposition.chained;
     if (chained.sa_flags & SA_SIGINFO) {
       chained.sa_sigaction(number, info, context);

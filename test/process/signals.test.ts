@@ -1,6 +1,7 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { type ChildProcess, execFile, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { readdirSync } from 'node:fs';
 import { constants } from 'node:os';
 import { promisify } from 'node:util';
 import { Worker } from 'node:worker_threads';
@@ -362,6 +363,41 @@ describe('beside process.on', () => {
     const { stdout } = await run(process.execPath, ['-e', program], { timeout: 60_000 });
     expect(stdout.split('\n').filter(Boolean)).toEqual(['one', 'two', 'three']);
   });
+
+  test.runIf(process.platform === 'linux')(
+    'hears of what another thread takes, however late that one goes on',
+    async () => {
+      const threads = () => readdirSync('/proc/self/task');
+      const before = threads();
+      const worker = new Worker("require('node:worker_threads').parentPort.on('message', () => {})", {
+        eval: true,
+      });
+      await once(worker, 'online');
+      const thread = threads().find((each) => !before.includes(each)) as string;
+      const toThread = compile('to-thread');
+      const sender = spawn(toThread.program, [String(process.pid), thread, String(SIGUSR2)], {
+        stdio: ['pipe', 'inherit', 'inherit'],
+      });
+      const loop = makeLoop();
+      const watcher = loop.watchSignal('USR2', () => {});
+      let told = () => {};
+      const listener = () => told();
+      process.on('SIGUSR2', listener);
+      for (let i = 0; i < Math.round(1000 / slow); i++) {
+        const heard = new Promise<void>((resolve) => {
+          told = resolve;
+        });
+        sender.stdin.write('x');
+        await heard;
+      }
+      process.off('SIGUSR2', listener);
+      watcher.stop();
+      sender.stdin.end();
+      expect(await once(sender, 'exit')).toEqual([0, null]);
+      toThread.remove();
+      await worker.terminate();
+    },
+  );
 
   test('what fills while this thread blocks is not lost to process.on', async () => {
     const loop = makeLoop();
