@@ -139,6 +139,8 @@ export interface ExitRecord {
   inFlight: number;
   /** Last known; null when it could not be sampled. */
   memory: WorkerMemory | null;
+  /** What a worker that was recycled has had enough of. */
+  reason?: 'requests' | 'lifetime' | 'memory';
   /** The JavaScript stack of a worker that hung, or of what kept it from starting. */
   stack?: string;
   /** The oldest request in flight at the end. */

@@ -74,8 +74,8 @@ const EXPECTED = new Set<ExitCause>(['drained', 'recycled']);
 const ASKED = new Set(['asked', 'upgrade']);
 
 function exit(record: ExitRecord): string {
-  const { worker, pid, cause, exitCode, signal, age, requests, request, message, stack } = record;
-  const how = `${cause}, ${ending(exitCode, signal)}`;
+  const { worker, pid, cause, reason, exitCode, signal, age, requests, request, message, stack } = record;
+  const how = `${cause}${reason === undefined ? '' : ` (${reason})`}, ${ending(exitCode, signal)}`;
   const life = `after ${time(age)} and ${requests} ${plural('request', requests)}`;
   return `worker ${worker} (pid ${pid}) ended: ${how}, ${life}${request ? `, at ${request}` : ''}${why(message, stack)}`;
 }

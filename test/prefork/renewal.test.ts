@@ -172,8 +172,8 @@ describe.each(methods)('workers that are replaced because of their age, with %s'
     expect(failed, text).toBe(0);
     const recycled = server.all('worker-exit');
     expect(recycled.length).toBeGreaterThan(1);
-    expect(new Set(recycled.map(({ cause, exitCode }) => `${cause} ${exitCode}`))).toEqual(
-      new Set(['recycled 40']),
+    expect(new Set(recycled.map(({ cause, reason, exitCode }) => `${cause} ${reason} ${exitCode}`))).toEqual(
+      new Set(['recycled requests 40']),
     );
     expect(fewestReady(server, 'ready')).toBeGreaterThanOrEqual(2);
     expect(server.all('backoff')).toEqual([]);
@@ -188,7 +188,7 @@ describe.each(methods)('workers that are replaced because of their age, with %s'
     const first = (await server.get('/')).body;
     while ((await server.get('/')).body === first) if (server.all('worker-exit').length > 0) break;
     const record = await server.hears('worker-exit');
-    expect(record).toMatchObject({ cause: 'recycled', exitCode: 40, pid: Number(first) });
+    expect(record).toMatchObject({ cause: 'recycled', reason: 'memory', exitCode: 40, pid: Number(first) });
     expect(record.memory?.uss).toBeGreaterThan(100 << 20);
   });
 });

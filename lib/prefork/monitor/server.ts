@@ -158,7 +158,7 @@ class Server extends EventEmitter<PreforkEvents> implements PreforkServer {
       monotonic(),
       {
         onSlow: (slow) => this.emit('worker-slow', slow),
-        onHeavy: (worker) => this.#tired(worker),
+        onHeavy: (worker) => this.#tired(worker, 'memory'),
       },
       options.sampleEvery,
     );
@@ -288,7 +288,7 @@ class Server extends EventEmitter<PreforkEvents> implements PreforkServer {
     failed: () => {},
     paused: (worker, { reason }) => this.emit('worker-paused', { ...who(worker), reason }),
     resumed: (worker) => this.emit('worker-resumed', who(worker)),
-    tired: (worker) => this.#tired(worker),
+    tired: (worker, { reason }) => this.#tired(worker, reason),
     leaving: (worker) => {
       worker.leavingAt ??= monotonic();
       this.#pool.left(worker.member);
@@ -313,7 +313,8 @@ class Server extends EventEmitter<PreforkEvents> implements PreforkServer {
     this.#settle();
   }
 
-  #tired(worker: Worker): void {
+  #tired(worker: Worker, reason: ExitRecord['reason']): void {
+    worker.tiredOf ??= reason;
     this.#pool.tired(worker.member);
     this.#settle();
   }

@@ -77,7 +77,9 @@ export class Upgrade {
         env: { ...process.env, [VARIABLE]: JSON.stringify(handover) },
         onExit: ({ exitCode, signal }) =>
           reject(
-            new Error(`The new monitor ended (${signal ?? `exit code ${exitCode}`}) before it was ready`),
+            new Error(
+              `The new monitor ended (${signal ?? `exit code ${exitCode}`}) before it was ready; the log says why`,
+            ),
           ),
       });
     } catch (error) {

@@ -41,6 +41,8 @@ export class Worker {
   leavingAt: number | undefined;
   killed: KillReason | undefined;
   failure: Failure | undefined;
+  /** Why it is to be replaced. */
+  tiredOf: ExitRecord['reason'];
   /** When the trouble began that was last told of it. */
   readonly told = new Map<'blocked-loop' | 'request', number>();
   readonly #channel: Channel<unknown, ToWorker>;
@@ -190,6 +192,7 @@ export class Worker {
     };
     const stack = entry.read('stack');
     const request = record.inFlight > 0 ? entry.read('request') : '';
+    if (cause === 'recycled' && this.tiredOf !== undefined) record.reason = this.tiredOf;
     if (stack !== '') record.stack = stack;
     if (request !== '') record.request = request;
     if (this.failure !== undefined) record.message = this.failure.message;
