@@ -51,6 +51,7 @@ export function becomeChild({ keepSignals, title }: Becoming): void {
   takeOverTheEnd();
   forgetListeners(keepSignals);
   forgetChannel();
+  forgetOutput();
   silenceNodeTimers();
   forgetConnections();
   renewEntropy();
@@ -211,6 +212,27 @@ function forgetListeners(keepSignals: boolean): void {
     process.setUncaughtExceptionCaptureCallback(null);
   } catch {
     // node:domain has one of its own.
+  }
+}
+
+interface Writing {
+  buffered: { chunk: { length: number } }[];
+  bufferedIndex: number;
+  length: number;
+  needDrain: boolean;
+  writecb: () => void;
+}
+
+/** What the parent has said, and whoever reads it has not taken yet, is the parent's to write. */
+function forgetOutput(): void {
+  // Native code has kept only requests of stdout and stderr, which libuv ends in the first turn with nothing written.
+  if (nativeFork().requests() === 0) return;
+  for (const stream of [process.stdout, process.stderr]) {
+    const { _writableState: state } = stream as unknown as { _writableState: Writing };
+    if (state.length === 0) continue;
+    for (const { chunk } of state.buffered.splice(state.bufferedIndex)) state.length -= chunk.length;
+    state.needDrain = false;
+    state.writecb = () => {};
   }
 }
 

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stddef.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -42,6 +43,28 @@ void Detach(uv_loop_t* loop, uv__io_t* watcher) {
   watcher->pevents = 0;
   watcher->events = 0;
   watcher->fd = -1;
+}
+
+// Whatever the parent has still to write here is the parent's. It counts as written, so that the stream can go on with
+// what the child writes: libuv calls back in its next turn. How many requests these are.
+unsigned ForgetWrites(uv_stream_t* stream) {
+  unsigned count = 0;
+  auto* queue = reinterpret_cast<Links*>(&stream->write_queue);
+  auto* completed = reinterpret_cast<Links*>(&stream->write_completed_queue);
+  while (queue->next != queue) {
+    Links* first = queue->next;
+    char* place = reinterpret_cast<char*>(first) - offsetof(uv_write_t, queue);
+    auto* request = reinterpret_cast<uv_write_t*>(place);
+    request->error = 0;
+    Unlink(first);
+    Append(completed, first);
+  }
+  for (Links* one = completed->next; one != completed; one = one->next) count++;
+  auto* pending = reinterpret_cast<Links*>(&stream->io_watcher.pending_queue);
+  if (count > 0 && pending->next == pending) {
+    Append(reinterpret_cast<Links*>(&stream->loop->pending_queue), pending);
+  }
+  return count;
 }
 
 }  // namespace
@@ -94,6 +117,7 @@ void ParentHandles::Visit(uv_handle_t* handle) {
       if (handle->type == UV_TTY || fd <= 2) {
         if (handle->type != UV_UDP && handle->type != UV_POLL) {
           uv_read_stop(reinterpret_cast<uv_stream_t*>(handle));
+          forgotten_writes_ += ForgetWrites(reinterpret_cast<uv_stream_t*>(handle));
         }
       } else {
         Cut(handle, fd);

@@ -37,6 +37,8 @@ class ParentHandles {
   // Numbers that belong to handles, cut off or not.
   std::span<const int> numbers() const { return numbers_; }
   int silence_peer() const { return silence_.peer(); }
+  // Requests of the parent's that libuv still ends in the child, see ForgetWrites.
+  unsigned forgotten_writes() const { return forgotten_writes_; }
 
  private:
   void Visit(uv_handle_t* handle);
@@ -50,6 +52,7 @@ class ParentHandles {
   std::vector<int> numbers_;
   std::vector<int> gone_;
   std::vector<uv_handle_t*> released_;
+  unsigned forgotten_writes_ = 0;
   int error_ = 0;
 };
 

@@ -19,6 +19,14 @@ void Unlink(Node* node) {
   links->next = links->previous = links;
 }
 
+// `links` is in no list, `list` is the head of one.
+inline void Append(Links* list, Links* links) {
+  links->next = list;
+  links->previous = list->previous;
+  links->previous->next = links;
+  list->previous = links;
+}
+
 template <class Node>
 void EmptyList(Node* head) {
   auto* links = reinterpret_cast<Links*>(head);

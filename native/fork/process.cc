@@ -53,8 +53,9 @@ void ResetDispositions() {
 
 // What was under way when the process forked is the parent's to end: requests in libuv's pool, done or not, those of
 // handles that are cut off, and handles that were about to tell that they are closed. Before the child closes any itself.
-void ForgetWork(uv_loop_t* loop) {
-  loop->active_reqs.count = 0;
+// `left` requests are ended by the child's first turn.
+void ForgetWork(uv_loop_t* loop, unsigned left) {
+  loop->active_reqs.count = left;
   loop->closing_handles = nullptr;
   // A thread that is not here may have held it.
   uv_mutex_init(&loop->wq_mutex);
@@ -69,7 +70,7 @@ int BecomeChild(Forks* forks, const ForkRequest& request, const Fd& report) {
   LifelineForked();
   ParentHandles handles(request);
   if (int error = handles.CutOff(forks->loop); error < 0) return error;
-  ForgetWork(forks->loop);
+  ForgetWork(forks->loop, handles.forgotten_writes());
   if (int error = uv_loop_fork(forks->loop); error < 0) return error;
   handles.Release();
   LoopsForked(forks->env);
