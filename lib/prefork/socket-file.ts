@@ -2,11 +2,12 @@
  * The file of a unix socket that a monitor listens at for itself: who has it, taking it without a moment in which others
  * could open it, and giving up nothing but one's own. Used by the control socket and its client.
  */
-import { chmodSync, lstatSync, mkdirSync, renameSync, rmSync, type Stats } from 'node:fs';
+import { chmodSync, lstatSync, renameSync, rmSync, type Stats } from 'node:fs';
 import { request as httpRequest, type Server } from 'node:http';
 import { dirname } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { invalidOption } from '../sys/errors.ts';
+import { makeFolders } from '../sys/make-folders.ts';
 import type { PreforkStatus } from './contract.ts';
 import { EXIT } from './exit-codes.ts';
 import { controlFolder } from './options/control-path.ts';
@@ -92,20 +93,9 @@ function makeFolder(folder: string): void {
     return;
   }
   try {
-    makeFolders(folder);
+    makeFolders(folder, 0o700);
   } catch (error) {
     throw refused(folder, (error as Error).message, error);
-  }
-}
-
-/** Node's own way (`recursive`) turns for ever where the kernel says ENOENT of a parent that is there, as in /proc. */
-function makeFolders(folder: string): void {
-  const above = dirname(folder);
-  if (stat(above) === undefined) makeFolders(above);
-  try {
-    mkdirSync(folder, { mode: 0o700 });
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
   }
 }
 

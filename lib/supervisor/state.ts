@@ -8,7 +8,6 @@ import {
   constants,
   fstatSync,
   lstatSync,
-  mkdirSync,
   openSync,
   readdirSync,
   readFileSync,
@@ -19,6 +18,7 @@ import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { z } from 'zod';
 import { invalidValue, stateError } from '../sys/errors.ts';
+import { makeFolders } from '../sys/make-folders.ts';
 import { type Match, match } from './identity.ts';
 
 const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
@@ -88,7 +88,7 @@ export class StateDirectory {
   constructor(path = defaultPath()) {
     this.path = path;
     // Others find nothing in it, but a service of another user finds its notify socket.
-    mkdirSync(path, { recursive: true, mode: 0o711 });
+    makeFolders(path, 0o711);
     const stat = lstatSync(path);
     const refuse = (why: string) => stateError('STATE_DIR', `The state directory ${path} ${why}`);
     if (!stat.isDirectory()) throw refuse('is no directory');

@@ -116,6 +116,10 @@ describe('a state directory', () => {
     expect(() => new StateDirectory(path)).toThrow(/is no directory/);
   });
 
+  test('a folder that the kernel does not make is an error, and soon', () => {
+    expect(() => new StateDirectory('/proc/none/state')).toThrow(/^ENOENT: .*'\/proc\/none'$/);
+  });
+
   test.each(['', '..', '.hidden', 'a/b', 'a b', 'a\0b', 'x'.repeat(65)])('has no service %j', (name) => {
     expect(() => new StateDirectory(folder()).of(name)).toThrow(/letters, digits/);
   });
