@@ -110,6 +110,8 @@
     {
       'target_name': 'forkbeard-shim',
       'type': 'executable',
+      # node-gyp's, for addons. This name is a difference.
+      'defines!': ['NODE_GYP_MODULE_NAME=>(_target_name)'],
       'sources': [
         'native/shim/main.cc',
         'native/shim/plan.cc',

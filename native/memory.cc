@@ -90,7 +90,8 @@ int Grow(int fd, off_t bytes, bool reserve) {
 }
 
 bool ReadSize(double value, size_t* out) {
-  if (!(value >= 1 && value <= static_cast<double>(std::numeric_limits<int64_t>::max() / 2))) return false;
+  constexpr int64_t kMost = std::numeric_limits<int64_t>::max() / 2;
+  if (!(value >= 1 && value <= static_cast<double>(kMost))) return false;
   *out = static_cast<size_t>(value);
   return static_cast<double>(*out) == value;
 }

@@ -96,7 +96,7 @@ void RegisterRestartableSequences() {}
 #pragma clang diagnostic pop
 #endif
   if (between == 0) {
-    pid_t pid = fork();
+    pid_t pid = fork();  // NOLINT: as above, and the address space stays ours until it returns
     if (pid == 0) {
       RegisterRestartableSequences();
       return 0;
