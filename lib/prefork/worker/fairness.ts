@@ -8,9 +8,10 @@ import { type Entry, monotonic } from '../scoreboard.ts';
 
 /**
  * So many connections more than the average are no lead: evenness must not cost more than it is worth. Of connections of
- * one request each some are always on their way out.
+ * one request each some are always on their way out. Where there are few, each of them counts: two clients that stay
+ * are one for each of two workers.
  */
-const SLACK = { share: 1.1, connections: 4 };
+const SLACK = { share: 1.1, connections: 4, ofFew: 0.5 };
 /** From here on the share is uneven enough to close connections for it. */
 const SURPLUS = { share: 1.25, connections: 2 };
 /** How long one steps aside: a moment for each connection of the lead, which busy others need to come round. ms */
@@ -40,7 +41,8 @@ export class Fairness {
     const connections = this.#own.get('connections');
     if (connections === 0) return 0;
     this.#lookAgain();
-    const lead = connections - (this.#average * SLACK.share + SLACK.connections);
+    const slack = Math.min(SLACK.connections, this.#average * SLACK.ofFew);
+    const lead = connections - (this.#average * SLACK.share + slack);
     return lead > 0 ? Math.min(Math.max(lead, ASIDE.least), ASIDE.most) : 0;
   }
 
