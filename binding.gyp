@@ -17,6 +17,8 @@
     ],
     # Whether to build what a fork needs of V8: not against a C++ library that is not Node's (scripts/prebuilds.mjs).
     'v8%': 'true',
+    # The shim is prebuilt apart, with another C library.
+    'shim%': 'true',
     # LeakSanitizer's hand brake, for scripts/sanitize.mjs.
     'leak_check%': 'false',
     # The package brings its binaries along and has no install script. Package managers that start node-gyp all the
@@ -106,33 +108,37 @@
         }],
       ],
     },
-    # Stays beside each supervised service. A program of its own, with nothing of Node's in it.
-    {
-      'target_name': 'forkbeard-shim',
-      'type': 'executable',
-      # node-gyp's, for addons. This name is a difference.
-      'defines!': ['NODE_GYP_MODULE_NAME=>(_target_name)'],
-      'sources': [
-        'native/shim/main.cc',
-        'native/shim/plan.cc',
-        'native/shim/shim.cc',
-        'native/shim/traces.cc',
-        'native/shim/tree.cc',
-        'native/shim/wire.cc',
-        'native/descriptors.cc',
-        'native/pretend.cc',
-        'native/process_table.cc',
-        'native/spawn/child.cc',
-        'native/spawn/request.cc',
-      ],
-      'conditions': [
-        # The C++ library's few functions come along, so that there is nothing to look for at its start.
-        ['OS=="linux"', { 'ldflags': ['-static-libstdc++', '-static-libgcc', '-Wl,--gc-sections'] }],
-      ],
-      'cflags': ['-ffunction-sections', '-fdata-sections'],
-    },
   ],
   'conditions': [
+    # Stays beside each supervised service. A program of its own, with nothing of Node's in it.
+    ['shim=="true"', {
+      'targets': [
+        {
+          'target_name': 'forkbeard-shim',
+          'type': 'executable',
+          # node-gyp's, for addons. This name is a difference.
+          'defines!': ['NODE_GYP_MODULE_NAME=>(_target_name)'],
+          'sources': [
+            'native/shim/main.cc',
+            'native/shim/plan.cc',
+            'native/shim/shim.cc',
+            'native/shim/traces.cc',
+            'native/shim/tree.cc',
+            'native/shim/wire.cc',
+            'native/descriptors.cc',
+            'native/pretend.cc',
+            'native/process_table.cc',
+            'native/spawn/child.cc',
+            'native/spawn/request.cc',
+          ],
+          'conditions': [
+            # The C++ library's few functions come along, so that there is nothing to look for at its start.
+            ['OS=="linux"', { 'ldflags': ['-static-libstdc++', '-static-libgcc', '-Wl,--gc-sections'] }],
+          ],
+          'cflags': ['-ffunction-sections', '-fdata-sections'],
+        },
+      ],
+    }],
     # What a fork needs to know of V8. Its slots belong to one Node ABI, so it is built for each.
     ['OS=="linux" and v8=="true"', {
       'targets': [

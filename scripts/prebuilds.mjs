@@ -11,7 +11,7 @@ import { copyFileSync, existsSync, mkdirSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { nodeGyp, root, sourceTree } from './build-native.mjs';
+import { buildNative, nodeGyp, root, sourceTree } from './build-native.mjs';
 import { abis, nodeBinary, registryPackage, versions } from './node-versions.mjs';
 
 const prebuildify = promisify(createRequire(import.meta.url)('prebuildify'));
@@ -81,7 +81,9 @@ async function build(target, majors) {
   Object.assign(process.env, env, {
     npm_config_nodedir: oldest.prefix,
     npm_config_build_from_source: 'true',
+    npm_config_jobs: process.env.JOBS ?? 'max',
     npm_config_v8: String(v8),
+    npm_config_shim: String(platform !== 'linux'),
   });
   await prebuildify({
     cwd: tree,
@@ -95,8 +97,9 @@ async function build(target, majors) {
     strip: platform !== 'linux',
     ...(libc === undefined ? {} : { libc, tagLibc: true }),
   });
+  const shims = platform === 'linux' ? await staticShim(arch, oldest.prefix) : join(tree, 'build/Release');
   copyFileSync(
-    join(tree, 'build/Release/forkbeard-shim'),
+    join(shims, 'forkbeard-shim'),
     join(root, `prebuilds/${platform}-${arch}`, `forkbeard-shim${tag}`),
   );
   if (!v8) return;
@@ -109,6 +112,18 @@ async function build(target, majors) {
       join(root, `prebuilds/${platform}-${arch}`, name),
     );
   }
+}
+
+/** With its C library in it, it runs beside any: small, and there is nothing to look for at its start. */
+async function staticShim(arch, nodedir) {
+  const env = await toolchain(`linux-${arch}-musl`);
+  return buildNative({
+    out: `build-prebuild/shim-${arch}`,
+    args: [`--arch=${arch}`],
+    targets: ['forkbeard-shim'],
+    nodedir,
+    env: { ...env, LDFLAGS: '-s -static', npm_config_v8: 'false', npm_config_shim: 'true' },
+  });
 }
 
 const named = process.argv.slice(2).filter((argument) => !argument.startsWith('--node='));
