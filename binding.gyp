@@ -111,7 +111,7 @@
   ],
   'conditions': [
     # Stays beside each supervised service. A program of its own, with nothing of Node's in it.
-    ['shim=="true"', {
+    ['shim=="true" and (build_from_source=="true" or prebuilt!="true")', {
       'targets': [
         {
           'target_name': 'forkbeard-shim',
