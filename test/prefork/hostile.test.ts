@@ -148,7 +148,8 @@ describe.each(methods)('a monitor, with %s', (method) => {
     await eventually(() => descriptors(server.pid) <= before);
     server.kill('SIGTERM');
     expect(await server.exited).toEqual([0, null]);
-  });
+    // Dozens of processes are started, by spawn each loads the application.
+  }, 60_000);
 
   test('survives workers and molds that are killed at random under load, and is back to size each time', async () => {
     const server = serve(application(HELLO).url, { plan: { workers: 4, spawnMethod: method } });

@@ -546,7 +546,7 @@ describe('a restart', () => {
       },
     });
     await x.it.start();
-    await x.nth('backoff', 2);
+    await eventually('a wait', () => x.of('backoff').some(({ delay }) => delay > 0));
     writeFileSync(join(x.state.path, 'fixed'), '');
     expect(await x.it.start()).toMatchObject({ state: 'running' });
   });
