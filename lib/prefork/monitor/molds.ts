@@ -6,7 +6,7 @@ import type { ExitStatus } from '../../process/contract.ts';
 import type { Loop } from '../../process/loop.ts';
 import { close } from '../../sys/index.ts';
 import { channelPair } from '../channel.ts';
-import type { ExitCause } from '../contract.ts';
+import type { ExitCause, PreforkEvents } from '../contract.ts';
 import type { Plan } from '../plan.ts';
 import { monotonic } from '../scoreboard.ts';
 import { Backoff } from './backoff.ts';
@@ -15,15 +15,7 @@ import { type Program, spawnChild } from './child.ts';
 import type { Listeners } from './listeners.ts';
 import { type Loaded, Mold } from './mold.ts';
 
-export interface MoldExit {
-  pid: number;
-  generation: number;
-  cause: ExitCause;
-  exitCode: number | null;
-  signal: string | null;
-  message?: string;
-  stack?: string;
-}
+export type MoldExit = PreforkEvents['mold-exit'][0];
 
 export interface MoldsHandlers {
   /** A mold can fork from now on. */
