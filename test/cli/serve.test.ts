@@ -26,6 +26,15 @@ writeFileSync(
 );
 
 const hasScript = spawnSync('script', ['--version']).error === undefined;
+/** The server on a terminal of its own. */
+function onTerminal(...options: string[]) {
+  const words = [process.execPath, main, 'serve', app, '--listen', 'tcp://127.0.0.1:0', ...options];
+  // A shell that waits would be ended by Ctrl-C itself; some wait, some do not.
+  return spawn('script', ['-qec', `exec ${words.join(' ')}`, '/dev/null'], {
+    stdio: ['pipe', 'pipe', 'inherit'],
+    env: { ...process.env, XDG_RUNTIME_DIR: folder, TERM: 'xterm' },
+  });
+}
 
 let projects = 0;
 /** A folder of its own with these files. */
@@ -169,11 +178,7 @@ describe('a server', { timeout: 60_000 * slow }, () => {
   });
 
   it.skipIf(!hasScript)('shows a live board on a terminal, and ends with Ctrl-C (needs script)', async () => {
-    const words = [process.execPath, main, 'serve', app, '--workers', '2', '--listen', 'tcp://127.0.0.1:0'];
-    const terminal = spawn('script', ['-qec', words.join(' '), '/dev/null'], {
-      stdio: ['pipe', 'pipe', 'inherit'],
-      env: { ...process.env, XDG_RUNTIME_DIR: folder, TERM: 'xterm' },
-    });
+    const terminal = onTerminal('--workers', '2');
     let shown = '';
     const exited = once(terminal, 'close');
     await new Promise<void>((resolve) => {
@@ -192,20 +197,7 @@ describe('a server', { timeout: 60_000 * slow }, () => {
 
   it.skipIf(!hasScript)('outlives its terminal (needs script)', async () => {
     const control = join(folder, 'terminal.ctl');
-    const words = [
-      process.execPath,
-      main,
-      'serve',
-      app,
-      '--listen',
-      'tcp://127.0.0.1:0',
-      '--control',
-      control,
-    ];
-    const terminal = spawn('script', ['-qec', words.join(' '), '/dev/null'], {
-      stdio: ['pipe', 'pipe', 'inherit'],
-      env: { ...process.env, XDG_RUNTIME_DIR: folder, TERM: 'xterm' },
-    });
+    const terminal = onTerminal('--control', control);
     await new Promise<void>((resolve) => {
       terminal.stdout.setEncoding('utf8').on('data', (text) => {
         if (/ready: \d/.test(text)) resolve();
