@@ -6,6 +6,7 @@
  * Used by a service's starter. Looks, waits and reports; ends nobody, removes nothing.
  */
 
+import { lstatSync } from 'node:fs';
 import { stateError } from '../sys/errors.ts';
 import { close, connect, ECONNREFUSED, ENOENT, socket } from '../sys/index.ts';
 import type { Clock } from './clock.ts';
@@ -289,12 +290,40 @@ export function predicateGate(name: string, isOpen: () => boolean | Promise<bool
   };
 }
 
+/** There is such a file, or there is none: what a registry, or another program, puts somewhere and takes away. */
+export function pathGate(path: string, is: 'absent' | 'present'): Gate {
+  return {
+    name: `path ${path}`,
+    look: () => {
+      const there = lstatSync(path, { throwIfNoEntry: false }) !== undefined;
+      if (there === (is === 'present')) return null;
+      return { reason: there ? 'it is there' : 'it is not there', holders: [] };
+    },
+  };
+}
+
+/** A program ends with 0. */
+export function programGate(
+  command: readonly [string, ...string[]],
+  run: (command: readonly [string, ...string[]]) => Promise<string | null>,
+): Gate {
+  return {
+    name: `exec ${command.join(' ')}`,
+    look: async () => {
+      const problem = await run(command);
+      return problem === null ? null : { reason: problem, holders: [] };
+    },
+  };
+}
+
 /** A gate as it is configured. */
 export type GateSpec = (
   | { readonly port: number; readonly host?: string | readonly string[] }
   | { readonly group: 'empty' }
   | { readonly lock: 'free' }
-  | { readonly socket: string }
+  | { readonly unix: string }
+  | { readonly path: string; readonly is: 'absent' | 'present' }
+  | { readonly exec: readonly [string, ...string[]] }
   | { readonly check: () => boolean | Promise<boolean>; readonly name: string }
 ) & { readonly within?: number; readonly onTimeout?: GatePolicy };
 
@@ -304,6 +333,8 @@ export interface GateAround {
   readonly runIds: () => readonly string[];
   /** Pids of its last run. */
   readonly left: () => readonly number[];
+  /** Asks a program, in the service's environment. Null is yes. */
+  readonly ask: (command: readonly [string, ...string[]]) => Promise<string | null>;
 }
 
 export function gateOf(spec: GateSpec, around: GateAround): Gate {
@@ -315,14 +346,16 @@ export function gateOf(spec: GateSpec, around: GateAround): Gate {
   return { ...plainGate(spec, around), ...limits };
 }
 
-function plainGate(spec: GateSpec, { lock, runIds, left }: GateAround): Gate {
+function plainGate(spec: GateSpec, { lock, runIds, left, ask }: GateAround): Gate {
   if ('port' in spec) {
     const hosts = spec.host === undefined ? WILDCARDS : [spec.host].flat();
     return portGate(spec.port, hosts, runIds);
   }
   if ('group' in spec) return groupGate(left);
   if ('lock' in spec) return lockGate(lock, runIds);
-  if ('socket' in spec) return socketGate(spec.socket);
+  if ('unix' in spec) return socketGate(spec.unix);
+  if ('path' in spec) return pathGate(spec.path, spec.is);
+  if ('exec' in spec) return programGate(spec.exec, ask);
   return predicateGate(spec.name, spec.check);
 }
 

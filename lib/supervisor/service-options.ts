@@ -22,6 +22,8 @@ export interface ServiceOptions {
   readonly settings?: ShimOptions['settings'];
   readonly group?: 'new' | 'session';
   readonly restart: RestartOptions;
+  /** Asked before `ready` is. */
+  readonly startup?: (Asked & ReadySettings) | null;
   /** Null: it is ready as soon as its program runs. */
   readonly ready: (Asked & ReadySettings) | null;
   readonly live: (Asked & LiveSettings) | null;
@@ -29,6 +31,10 @@ export interface ServiceOptions {
   readonly gateTimeout: number;
   readonly onGateTimeout: GatePolicy;
   readonly stop: readonly StopStep[];
+  /** It lives on without us, for so many ms (0: for ever), and is adopted by who comes next. */
+  readonly independent?: { readonly lease: number } | null;
+  /** Less is an error. */
+  readonly require?: Guarantee | null;
 }
 
 /** How a stop went. */
@@ -73,7 +79,12 @@ export type Cause =
   | 'shim-lost'
   | 'intensity'
   | 'exit-code'
-  | 'locked';
+  | 'locked'
+  /** Nobody renewed its lease: we were kept from it. */
+  | 'lease'
+  /** What it depends on has failed, or its group has. */
+  | 'dependency'
+  | 'guarantee';
 
 export type ServiceEvent = { readonly service: string } & (
   | { readonly event: 'state'; readonly from: ServiceState; readonly to: ServiceState }
@@ -85,6 +96,15 @@ export type ServiceEvent = { readonly service: string } & (
       readonly passed: readonly string[];
     }
   | { readonly event: 'started'; readonly pid: number; readonly runId: string; readonly guarantee: Guarantee }
+  /** It ran already, without a supervisor, and is ours now: the same process. */
+  | {
+      readonly event: 'adopted';
+      readonly pid: number;
+      readonly runId: string;
+      readonly guarantee: Guarantee;
+    }
+  /** What was found of it is not what is wanted, and is ended. */
+  | { readonly event: 'stale'; readonly pid: number; readonly runId: string; readonly reason: string }
   | { readonly event: 'ready'; readonly pid: number; readonly ms: number }
   /** It runs already, as another supervisor's, and is left alone; `released` when that one has let go of it. */
   | { readonly event: 'elsewhere' | 'released'; readonly pid: number; readonly runId: string }

@@ -268,6 +268,8 @@ export class Service {
       lock: this.#traces.lock,
       runIds: () => this.#runIds,
       left: () => (this.#lost === null ? [] : pidsOfRun(this.#lost)),
+      ask: (command: readonly [string, ...string[]]) =>
+        this.#asking({ exec: command })(this.#options.gateTimeout),
     };
     try {
       const report = await passGates({
