@@ -97,7 +97,7 @@ export interface ServiceSpec {
   /** Default: its group's. */
   intensity?: IntensityOptions;
   /** Asked first: whether it has come up at all. Only then is it asked whether it is ready. */
-  startup?: ReadinessSpec;
+  startup?: StartupSpec;
   /** Default: it is ready as soon as its program runs. */
   ready?: ReadinessSpec;
   live?: LivenessSpec;
@@ -143,18 +143,37 @@ export interface StopSpec {
 export type ProbeSpec =
   /** A port on this machine; or 'host:port'. Whoever accepts is well. */
   | { tcp: number | string }
-  /** A URL. Default: every status of 200 to 399 is well. */
-  | { http: string | { url: string; status?: number | readonly number[] } }
+  /** A unix socket. Whoever accepts is well. */
+  | { unix: string }
+  /** A URL, or with `unix` a path that is asked for over that socket. Default: every status of 200 to 399 is well. */
+  | { http: string | { url: string; status?: number | readonly number[]; unix?: string } }
   /** A program; ending with 0 is well. */
   | { exec: string | readonly string[] }
   /** It says so itself, as to systemd: READY=1, WATCHDOG=1 to its NOTIFY_SOCKET. */
   | { notify: true };
 
-export type ReadinessSpec = ProbeSpec & {
-  /** Altogether. Default 30 s. */
+export type StartupSpec = ProbeSpec & {
+  /** Altogether. Default 60 s. */
   within?: Duration;
   /** Of one question. Default 1 s. */
   timeout?: Duration;
+};
+
+/**
+ * After its start a service is asked on: not ready, it is said to be so, and goes on running. With `notify` it says so
+ * itself (RELOADING=1, STOPPING=1).
+ */
+export type ReadinessSpec = ProbeSpec & {
+  /** Until it is ready for the first time. Default 30 s. */
+  within?: Duration;
+  /** Of one question. Default 1 s. */
+  timeout?: Duration;
+  /** Between questions once it is ready. Default 10 s; 0: it is not asked any more. */
+  every?: Duration;
+  /** Bad answers in a row after which it is not ready. Default 3. */
+  failures?: number;
+  /** Good ones in a row after which it is again. Default 1. */
+  successes?: number;
 };
 
 export type LivenessSpec = ProbeSpec & {

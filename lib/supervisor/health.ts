@@ -8,19 +8,32 @@ import type { Clock } from './clock.ts';
 /** Null when all is well, else what is wrong. */
 export type Question = (timeout: number) => Promise<string | null>;
 
-export interface ReadySettings {
-  /** ms altogether. */
+/** Until the first good answer, ms: altogether, and of one question. */
+export interface StartSettings {
   readonly within: number;
-  /** Of one question, ms. */
   readonly timeout: number;
 }
 
-export interface LiveSettings {
+/** How it is asked again and again; ms. */
+export interface AskingSettings {
   readonly every: number;
   readonly timeout: number;
   /** Bad answers in a row that are a verdict. */
   readonly failures: number;
+  /** Good answers in a row that lift it. Default 1. */
+  readonly successes?: number;
 }
+
+/** Without `every` it is asked until it is ready, and not again. */
+export type ReadySettings = StartSettings & Partial<AskingSettings>;
+export type LiveSettings = AskingSettings;
+
+/** What a configuration that says no more than the question means. */
+export const PROBE_DEFAULTS = {
+  startup: { within: 60_000, timeout: 1000 },
+  ready: { within: 30_000, timeout: 1000, every: 10_000, failures: 3, successes: 1 },
+  live: { every: 10_000, timeout: 1000, failures: 3 },
+} as const;
 
 /** How soon a service that is not ready is asked again. */
 const FIRST_PAUSE = 10;
@@ -32,7 +45,7 @@ const LONGEST_PAUSE = 250;
  */
 export async function becomesReady(
   question: Question,
-  { within, timeout }: ReadySettings,
+  { within, timeout }: StartSettings,
   clock: Clock,
   signal: AbortSignal,
 ): Promise<string | null> {
@@ -56,24 +69,24 @@ export async function becomesReady(
   }
 }
 
-export interface LiveEvents {
+export interface JudgeEvents {
   /** Another answer than before: null is well. */
   answer(problem: string | null): void;
-  /** So many in a row were bad. The last word: it is not asked again. */
+  /** So many in a row were bad. */
   verdict(problem: string): void;
+  /** So many in a row were good again. Without this a verdict is the last word, and it is not asked again. */
+  lifted?(): void;
 }
 
-/** Asks again and again until it is stopped, or has its verdict. */
-export class LiveJudge {
+/** Asks again and again until it is stopped. */
+export class Judge {
   readonly #question: Question;
-  readonly #settings: LiveSettings;
+  readonly #settings: AskingSettings;
   readonly #clock: Clock;
-  readonly #events: LiveEvents;
+  readonly #events: JudgeEvents;
   readonly #ended = new AbortController();
-  #problem: string | null = null;
-  #failures = 0;
 
-  constructor(question: Question, settings: LiveSettings, clock: Clock, events: LiveEvents) {
+  constructor(question: Question, settings: AskingSettings, clock: Clock, events: JudgeEvents) {
     this.#question = question;
     this.#settings = settings;
     this.#clock = clock;
@@ -89,21 +102,30 @@ export class LiveJudge {
 
   async #run(): Promise<void> {
     const { signal } = this.#ended;
-    const { every, timeout, failures } = this.#settings;
-    while (this.#failures < failures) {
+    const { every, timeout, failures, successes = 1 } = this.#settings;
+    let last: string | null = null;
+    let condemned = false;
+    /** Answers in a row that speak against the verdict that stands. */
+    let against = 0;
+    for (;;) {
       await sleep(this.#clock, every, signal);
       const stalls = new Stalls(this.#clock);
       const problem = await this.#question(timeout).finally(() => stalls.stop());
       signal.throwIfAborted();
       // It may have answered while we could not listen.
       if (problem !== null && stalls.total > timeout / 4) continue;
-      this.#failures = problem === null ? 0 : this.#failures + 1;
-      if (problem !== this.#problem) {
-        this.#problem = problem;
-        this.#events.answer(problem);
-      }
+      against = (problem === null) === condemned ? against + 1 : 0;
+      if (problem !== last) this.#events.answer(problem);
+      last = problem;
+      // Whoever hears that may have stopped us.
+      signal.throwIfAborted();
+      if (against < (condemned ? successes : failures)) continue;
+      against = 0;
+      condemned = !condemned;
+      if (!condemned) this.#events.lifted?.();
+      else this.#events.verdict(problem as string);
+      if (this.#events.lifted === undefined) return;
     }
-    this.#events.verdict(this.#problem as string);
   }
 }
 

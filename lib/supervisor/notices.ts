@@ -19,6 +19,8 @@ export class Notices {
   text: string | null = null;
   readonly #clock: Clock;
   readonly #socket: NotifySocket;
+  /** Called when it is ready, or is not any more: while it reloads, and from when it stops. */
+  onReadiness: (problem: string | null) => void = () => {};
   #ready = false;
   #beat: number;
   #unwell = false;
@@ -62,14 +64,22 @@ export class Notices {
     return silent <= within ? null : `it has not said WATCHDOG=1 for ${Math.round(silent)} ms`;
   }
 
-  #take({ ready, watchdog, status, extend }: Notice): void {
-    this.#ready ||= ready;
+  #take({ ready, watchdog, status, extend, reloading, stopping }: Notice): void {
     if (status !== null) this.text = status;
+    if (stopping) this.#turn('it says that it is stopping');
+    else if (ready) this.#turn(null);
+    else if (reloading) this.#turn('it says that it is reloading');
     if (watchdog === 'alive') this.#beat = this.#clock.now();
     if (watchdog === 'trigger') this.#unwell = true;
     // As with systemd: from now on, and never less than there was.
     if (extend !== null) this.#deadline = Math.max(this.#deadline, this.#clock.now() + extend);
     this.#changed?.();
+  }
+
+  #turn(problem: string | null): void {
+    if (this.#ready === (problem === null)) return;
+    this.#ready = problem === null;
+    this.onReadiness(problem);
   }
 
   #change(ms: number, signal: AbortSignal): Promise<void> {

@@ -1,14 +1,21 @@
 /**
- * Questions to a running service: does it answer on a port, over HTTP, or to a program that asks it? Each is one try with
- * one limit; what becomes of the answers is health.ts's. A probe never changes what it asks about.
+ * Questions to a running service: does it answer on a port or a unix socket, over HTTP on either, or to a program that
+ * asks it? Each is one try with one limit; what becomes of the answers is health.ts's. A probe never changes what it asks
+ * about.
  */
-import { request } from 'node:http';
-import { connect } from 'node:net';
+import type { RequestOptions } from 'node:http';
+import { connect, type NetConnectOpts } from 'node:net';
+import { resolve as absolute } from 'node:path';
 import type { Loop } from '../process/loop.ts';
 
 export type Probe =
+  /** Connects. `host`: 127.0.0.1 by default. */
   | { readonly tcp: number; readonly host?: string }
-  | { readonly http: string; readonly status?: readonly number[] }
+  /** GET. With `unix`, over that unix socket, and the URL may be a path alone. Good: 200 to 399, or `status`. */
+  | { readonly http: string; readonly status?: readonly number[]; readonly unix?: string }
+  /** Connects to a unix socket. */
+  | { readonly unix: string }
+  /** Good: exit code 0. */
   | { readonly exec: readonly [string, ...string[]] };
 
 export interface ProbeAround {
@@ -21,17 +28,32 @@ export interface ProbeAround {
 }
 
 /** Null when the answer is good, else what is wrong with it. Never rejects, and is over when the time is. */
-export function ask(probe: Probe, around: ProbeAround): Promise<string | null> {
-  if ('tcp' in probe) return askPort(probe.host ?? '127.0.0.1', probe.tcp, around);
-  if ('http' in probe) return askHttp(probe.http, probe.status, around);
-  return askProgram(probe.exec, around);
+export async function ask(probe: Probe, around: ProbeAround): Promise<string | null> {
+  // A relative path is the service's.
+  const place = (path: string) => absolute(around.cwd ?? '.', path);
+  try {
+    if ('exec' in probe) return await askProgram(probe.exec, around);
+    if ('http' in probe) {
+      const socket = probe.unix === undefined ? undefined : place(probe.unix);
+      return await askHttp(new URL(probe.http, 'http://localhost'), socket, probe.status, around);
+    }
+    if ('unix' in probe) return await askListener({ path: place(probe.unix) }, around);
+    return await askListener({ host: probe.host ?? '127.0.0.1', port: probe.tcp }, around);
+  } catch (error) {
+    return reason(error);
+  }
 }
 
 const late = (timeout: number) => `no answer within ${timeout} ms`;
 
-function askPort(host: string, port: number, { timeout }: ProbeAround): Promise<string | null> {
+function reason(error: unknown): string {
+  const { code, message } = error as NodeJS.ErrnoException;
+  return code?.startsWith('E') === true && !code.startsWith('ERR_') ? code : message;
+}
+
+function askListener(address: NetConnectOpts, { timeout }: ProbeAround): Promise<string | null> {
   return new Promise((resolve) => {
-    const socket = connect({ host, port });
+    const socket = connect(address);
     const timer = setTimeout(() => settle(late(timeout)), timeout);
     const settle = (problem: string | null) => {
       clearTimeout(timer);
@@ -41,20 +63,29 @@ function askPort(host: string, port: number, { timeout }: ProbeAround): Promise<
       resolve(problem);
     };
     socket.once('connect', () => settle(null));
-    socket.on('error', (error: NodeJS.ErrnoException) => settle(error.code ?? error.message));
+    socket.on('error', (error) => settle(reason(error)));
     socket.unref();
   });
 }
 
-function askHttp(
-  url: string,
+async function askHttp(
+  url: URL,
+  socket: string | undefined,
   good: readonly number[] | undefined,
   { timeout }: ProbeAround,
 ): Promise<string | null> {
+  const { request } = url.protocol === 'https:' ? await import('node:https') : await import('node:http');
+  const options: RequestOptions & { rejectUnauthorized: boolean } = {
+    // A connection of its own: one that is kept would say that an old process lives.
+    agent: false,
+    headers: { connection: 'close' },
+    // Whether it answers is asked, and not whether it is whom it says.
+    rejectUnauthorized: false,
+    ...(socket === undefined ? {} : { socketPath: socket }),
+  };
   return new Promise((resolve) => {
     const timer = setTimeout(() => settle(late(timeout)), timeout);
-    // A connection of its own: one that is kept would say that an old process lives.
-    const asking = request(url, { agent: false, headers: { connection: 'close' } });
+    const asking = request(url, options);
     const settle = (problem: string | null) => {
       clearTimeout(timer);
       asking.destroy();
@@ -64,7 +95,7 @@ function askHttp(
       const fine = good === undefined ? statusCode >= 200 && statusCode < 400 : good.includes(statusCode);
       settle(fine ? null : `status ${statusCode}`);
     });
-    asking.on('error', (error: NodeJS.ErrnoException) => settle(error.code ?? error.message));
+    asking.on('error', (error) => settle(reason(error)));
     asking.end();
   });
 }
@@ -87,8 +118,7 @@ async function askProgram(
     if (exitCode === 0) return null;
     return exitCode === null ? `the program was ended by ${signal}` : `the program ended with ${exitCode}`;
   } catch (error) {
-    const { code, message } = error as NodeJS.ErrnoException;
-    if (code === 'ERR_FORKBEARD_TIMEOUT') return late(timeout);
-    return message;
+    if ((error as NodeJS.ErrnoException).code === 'ERR_FORKBEARD_TIMEOUT') return late(timeout);
+    throw error;
   }
 }

@@ -1,7 +1,7 @@
 /** What a service's starter is told, checked and complete: defaults are the configuration's. Types only, and its events. */
 import type { ExitStatus } from '../process/contract.ts';
 import type { Blocked, GatePolicy, GateSpec } from './gates.ts';
-import type { LiveSettings, ReadySettings } from './health.ts';
+import type { LiveSettings, ReadySettings, StartSettings } from './health.ts';
 import type { Orphan } from './orphans.ts';
 import type { Probe } from './probes.ts';
 import type { RestartOptions } from './restart.ts';
@@ -22,10 +22,14 @@ export interface ServiceOptions {
   readonly settings?: ShimOptions['settings'];
   readonly group?: 'new' | 'session';
   readonly restart: RestartOptions;
-  /** Asked before `ready` is. */
-  readonly startup?: (Asked & ReadySettings) | null;
-  /** Null: it is ready as soon as its program runs. */
+  /** Before anything else is asked: whether it has begun. Default: that is not asked. */
+  readonly startup?: (Asked & StartSettings) | null;
+  /**
+   * Null: it is ready as soon as its program runs (and has begun). What is asked again later, or says `RELOADING=1` or
+   * `STOPPING=1`, may be not ready for a while, which is told, and ends nothing.
+   */
   readonly ready: (Asked & ReadySettings) | null;
+  /** Whoever fails it is started again. */
   readonly live: (Asked & LiveSettings) | null;
   readonly gates: readonly GateSpec[];
   readonly gateTimeout: number;
@@ -51,6 +55,8 @@ export type Guarantee = 'tree' | 'group';
 export interface ServiceStatus {
   readonly name: string;
   readonly state: ServiceState;
+  /** May be used: it runs, and its last answers to the question were good. */
+  readonly ready: boolean;
   readonly pid: number | null;
   readonly runId: string | null;
   /** False when another supervisor has it. */
@@ -114,6 +120,8 @@ export type ServiceEvent = { readonly service: string } & (
       readonly left: readonly number[];
       readonly asked: boolean;
     }
+  /** It is not ready any more, and why, although it runs; or, with null, it is again. */
+  | { readonly event: 'readiness'; readonly problem: string | null }
   | { readonly event: 'health'; readonly problem: string | null }
   | {
       readonly event: 'backoff';

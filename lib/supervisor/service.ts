@@ -9,15 +9,16 @@ import { randomUUID } from 'node:crypto';
 import type { Loop } from '../process/loop.ts';
 import { stateError } from '../sys/errors.ts';
 import { Attempt, ending, isLocked, refusal, withoutUs } from './attempt.ts';
+import { Checkup } from './checkup.ts';
 import { type Clock, clockOf } from './clock.ts';
 import { Elsewhere } from './elsewhere.ts';
 import { gateOf, passGates } from './gates.ts';
-import { becomesReady, LiveJudge, type Question, sleep, unlessAborted } from './health.ts';
-import { bootId, factsOf } from './identity.ts';
+import { sleep, unlessAborted } from './health.ts';
+import { bootId } from './identity.ts';
 import { Notices } from './notices.ts';
 import { Operations } from './operations.ts';
 import { pidsOfRun } from './orphans.ts';
-import { ask, type Probe } from './probes.ts';
+import { ask } from './probes.ts';
 import { RestartPolicy } from './restart.ts';
 import { Run, type RunEnd } from './run.ts';
 import type { Cause, ServiceEvent, ServiceOptions, ServiceStatus, StopReport } from './service-options.ts';
@@ -45,7 +46,9 @@ export class Service {
   #since: number;
   #run: Run | null = null;
   #notices: Notices | null = null;
-  #judge: LiveJudge | null = null;
+  #checkup: Checkup | null = null;
+  /** Why it is not ready although it runs. */
+  #unready: string | null = null;
   #other: Elsewhere | null = null;
   #runIds: string[] = [];
   /** The last run's id, when its shim was killed: nobody has seen the last of it go. */
@@ -118,6 +121,7 @@ export class Service {
     return {
       name: this.name,
       state: this.#state,
+      ready: THERE.includes(this.#state) && this.#unready === null,
       pid: other?.pid ?? (this.#run?.exit === null ? (info?.pid ?? null) : null),
       runId: other?.runId ?? this.#run?.id ?? null,
       owned: other === undefined,
@@ -125,7 +129,7 @@ export class Service {
       since: this.#clock.now() - this.#since,
       restarts: this.#restarts,
       failures: this.#policy.failures,
-      problem: this.#problem,
+      problem: this.#problem ?? this.#unready,
       text: this.#notices?.text ?? null,
       lastExit: this.#lastExit,
     };
@@ -268,8 +272,10 @@ export class Service {
       lock: this.#traces.lock,
       runIds: () => this.#runIds,
       left: () => (this.#lost === null ? [] : pidsOfRun(this.#lost)),
-      ask: (command: readonly [string, ...string[]]) =>
-        this.#asking({ exec: command })(this.#options.gateTimeout),
+      ask: (command: readonly [string, ...string[]]) => {
+        const { env, settings, gateTimeout: timeout } = this.#options;
+        return ask({ exec: command }, { loop: this.#around.loop, timeout, env, cwd: settings?.cwd });
+      },
     };
     try {
       const report = await passGates({
@@ -346,47 +352,42 @@ export class Service {
 
   /** Null when it is; else what is wrong. Over at once when it ends. */
   async #untilReady(run: Run, signal: AbortSignal): Promise<string | null> {
-    const { ready } = this.#options;
-    if (ready === null) return null;
     const ended = new AbortController();
     void run.ended.then(() => ended.abort(new Error('it has ended')));
     const interest = AbortSignal.any([signal, ended.signal]);
     try {
-      if ('notify' in ready) return await (this.#notices as Notices).ready(ready.within, interest);
-      const problem = await becomesReady(this.#asking(ready.probe), ready, this.#clock, interest);
-      return problem === null ? null : `it was not ready within ${ready.within} ms: ${problem}`;
+      return await this.#asking(run).untilReady(interest);
     } catch (error) {
       signal.throwIfAborted();
       return (error as Error).message;
     }
   }
 
-  #asking(probe: Probe): Question {
-    const { env, settings } = this.#options;
-    return (timeout) => ask(probe, { loop: this.#around.loop, timeout, env, cwd: settings?.cwd });
+  #asking(run: Run): Checkup {
+    this.#checkup ??= new Checkup(this.#options, {
+      loop: this.#around.loop,
+      clock: this.#clock,
+      notices: this.#notices as Notices,
+      pid: () => run.info?.pid as number,
+    });
+    return this.#checkup;
   }
 
   // ------------------------------------------------------------------------------------------ being there
 
   #watch(run: Run): void {
-    const { live } = this.#options;
-    if (live === null) return;
-    const notices = this.#notices as Notices;
-    const answers = 'notify' in live ? async () => notices.watchdog(live.every) : this.#asking(live.probe);
-    const question: Question = async (timeout) => {
-      const facts = factsOf(run.info?.pid as number);
-      // It would answer nobody, and nobody would be told before the probe's time is over.
-      if (typeof facts !== 'string' && 'Tt'.includes(facts.state)) return 'its process is stopped';
-      return answers(timeout);
-    };
-    this.#judge = new LiveJudge(question, live, this.#clock, {
-      answer: (problem) => {
+    this.#asking(run).watch({
+      health: (problem) => {
         this.#problem = problem;
         const state = problem === null ? 'running' : 'unhealthy';
         if (mayFollow(this.#state, state)) this.#enter(state);
         this.#tell({ event: 'health', problem });
       },
-      verdict: (problem) => {
+      readiness: (problem) => {
+        this.#unready = problem;
+        this.#tell({ event: 'readiness', problem });
+      },
+      unwell: (problem) => {
         if (this.#operations.last !== null || this.#run !== run) return;
         this.#recover(async (signal) => {
           await this.#end(signal);
@@ -428,7 +429,7 @@ export class Service {
 
   /** After the end of the first process: ends the rest. */
   async #settle(run: Run, signal: AbortSignal): Promise<RunEnd> {
-    this.#judge?.stop();
+    this.#checkup?.stop();
     if (!run.isOver && run.left.length > 0) {
       this.#enter('settling');
       void run.stop(this.#options.stop);
@@ -444,7 +445,7 @@ export class Service {
     this.#other = null;
     const run = this.#run;
     if (run === null) return { exit: null, steps: [], survivors: [] };
-    this.#judge?.stop();
+    this.#checkup?.stop();
     if (!run.isOver) {
       if (this.#state !== 'stopping') this.#enter('stopping');
       await run.stop(this.#options.stop);
@@ -465,8 +466,9 @@ export class Service {
 
   /** Nothing of the run is left. */
   #forget(): void {
-    this.#judge?.stop();
-    this.#judge = null;
+    this.#checkup?.stop();
+    this.#checkup = null;
+    this.#unready = null;
     this.#notices?.close();
     this.#notices = null;
     this.#run = null;
