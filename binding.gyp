@@ -79,6 +79,7 @@
         'native/fork/detached.cc',
         'native/fork/handles.cc',
         'native/fork/moment.cc',
+        'native/fork/output.cc',
         'native/fork/process.cc',
         'native/fork/threads.cc',
         'native/fork/unlisted.cc',

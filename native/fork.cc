@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "fork/moment.h"
+#include "fork/output.h"
 #include "fork/process.h"
 #include "js.h"
 
@@ -146,6 +147,21 @@ napi_value HasWork(napi_env env, napi_callback_info info) {
   return js::Bool(env, uv_loop_alive(Of(call)->loop) != 0);
 }
 
+// finishOutput(fd, rest, patience, limit): what is queued for that descriptor, and `rest`, is written. How many bytes were
+// not, though the reader is there: it took nothing for `patience` ms, or was not done after `limit` ms.
+napi_value FinishOutputOf(napi_env env, napi_callback_info info) {
+  js::Call<4> call(env, info);
+  int32_t fd;
+  uint32_t patience, limit;
+  std::span<uint8_t> rest;
+  if (!call.Int(0, &fd) || !call.Bytes(1, &rest) || !call.Uint(2, &patience) || !call.Uint(3, &limit)) {
+    return js::Int(env, -EINVAL);
+  }
+  constexpr uint64_t kNanos = 1'000'000;
+  return js::Number(env, static_cast<double>(FinishOutput(Of(call)->loop, fd, rest, patience * kNanos,
+                                                          uv_hrtime() + limit * kNanos)));
+}
+
 // end(code): out of here, past everything that would wait for threads that a child does not have.
 napi_value End(napi_env env, napi_callback_info info) {
   js::Call<1> call(env, info);
@@ -169,6 +185,7 @@ napi_value MakeForkExports(napi_env env) {
   js::SetFunction(env, exports, "fillRandom", FillRandom);
   js::SetFunction(env, exports, "requests", Requests, forks);
   js::SetFunction(env, exports, "hasWork", HasWork, forks);
+  js::SetFunction(env, exports, "finishOutput", FinishOutputOf, forks);
   js::SetFunction(env, exports, "end", End);
   napi_add_finalizer(
       env, exports, forks, [](napi_env, void* data, void*) { delete static_cast<Forks*>(data); }, nullptr,

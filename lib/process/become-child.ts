@@ -4,7 +4,6 @@
  * (`native/fork.cc`) has seen to threads, the event loop, handles and signals by then. Called once in each child.
  */
 import { EventEmitter } from 'node:events';
-import { writeSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { constants } from 'node:os';
 import { inspect } from 'node:util';
@@ -13,6 +12,7 @@ import { nativeLoop } from '../loop/native-loop.ts';
 import { renewEntropy } from './entropy.ts';
 import { nativeFork } from './native-fork.ts';
 import { silenceNodeTimers } from './node-timers.ts';
+import { complain, finishOutput, forgetOutput } from './output.ts';
 
 const require = createRequire(import.meta.url);
 
@@ -176,16 +176,9 @@ function takeOverTheEnd(): void {
 }
 
 function end(code: number): never {
+  finishOutput();
   if (process.env['NODE_V8_COVERAGE']) takeCoverage();
   return nativeFork().end(code & 0xff);
-}
-
-function complain(text: string): void {
-  try {
-    writeSync(2, text);
-  } catch {
-    // Nobody listens.
-  }
 }
 
 // ---------------------------------------------------------------------------------- the parent's things
@@ -212,27 +205,6 @@ function forgetListeners(keepSignals: boolean): void {
     process.setUncaughtExceptionCaptureCallback(null);
   } catch {
     // node:domain has one of its own.
-  }
-}
-
-interface Writing {
-  buffered: { chunk: { length: number } }[];
-  bufferedIndex: number;
-  length: number;
-  needDrain: boolean;
-  writecb: () => void;
-}
-
-/** What the parent has said, and whoever reads it has not taken yet, is the parent's to write. */
-function forgetOutput(): void {
-  // Native code has kept only requests of stdout and stderr, which libuv ends in the first turn with nothing written.
-  if (nativeFork().requests() === 0) return;
-  for (const stream of [process.stdout, process.stderr]) {
-    const { _writableState: state } = stream as unknown as { _writableState: Writing };
-    if (state.length === 0) continue;
-    for (const { chunk } of state.buffered.splice(state.bufferedIndex)) state.length -= chunk.length;
-    state.needDrain = false;
-    state.writecb = () => {};
   }
 }
 

@@ -43,6 +43,11 @@ export interface NativeFork {
   requests(): number;
   /** Whether Node's event loop would go on. */
   hasWork(): boolean;
+  /**
+   * Writes what libuv has queued for `fd`, 1 or 2, and `rest`; waits for its reader, `patience` ms when it takes nothing
+   * and `limit` ms altogether. How many bytes were not written, 0 when the reader is gone.
+   */
+  finishOutput(fd: number, rest: Uint8Array, patience: number, limit: number): number;
   end(code: number): never;
 }
 

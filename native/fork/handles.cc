@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stddef.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -53,9 +52,7 @@ unsigned ForgetWrites(uv_stream_t* stream) {
   auto* completed = reinterpret_cast<Links*>(&stream->write_completed_queue);
   while (queue->next != queue) {
     Links* first = queue->next;
-    char* place = reinterpret_cast<char*>(first) - offsetof(uv_write_t, queue);
-    auto* request = reinterpret_cast<uv_write_t*>(place);
-    request->error = 0;
+    WriteOf(first)->error = 0;
     Unlink(first);
     Append(completed, first);
   }

@@ -2,6 +2,9 @@
 // some a struct, in others an array. Used for what a forked child must not go on with.
 #pragma once
 
+#include <stddef.h>
+#include <uv.h>
+
 namespace forkbeard {
 
 struct Links {
@@ -25,6 +28,11 @@ inline void Append(Links* list, Links* links) {
   links->previous = list->previous;
   links->previous->next = links;
   list->previous = links;
+}
+
+// The request that stands in a stream's queue of writes.
+inline uv_write_t* WriteOf(Links* links) {
+  return reinterpret_cast<uv_write_t*>(reinterpret_cast<char*>(links) - offsetof(uv_write_t, queue));
 }
 
 template <class Node>

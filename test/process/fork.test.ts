@@ -2,11 +2,9 @@
  * What forks promise, each held against a real second process. The cases are in fixtures/fork.mjs, run in processes of
  * their own with their own descriptors (forks.ts).
  */
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { describe, expect, test } from 'vitest';
 import { type How, type Run, runForks, saw } from './forks.ts';
-import { backends, fixture, node } from './support.ts';
+import { backends } from './support.ts';
 
 async function seen<T>(...args: string[]): Promise<T> {
   return saw<T>('fork.mjs', ...args);
@@ -46,12 +44,6 @@ describe('the end of a forked child', () => {
     const { result, stdout } = await run(['exitListeners']);
     expect(result).toEqual({ code: 0, said: 'child 0' });
     expect(stdout).not.toContain('PARENT LISTENER');
-  });
-
-  test('what it wrote is flushed, and what the parent wrote is not written twice', async () => {
-    const { stdout, stderr } = await run(['stdio']);
-    expect(stdout).toBe('before\nchild\n{"code":0}\n');
-    expect(stderr).toBe('child error\n');
   });
 });
 
@@ -388,23 +380,6 @@ describe('safety', () => {
     expect(status, stderr).toBe(0);
     expect(result).toMatchObject({ refused: { code: 'EMFILE' }, afterwards: 3 });
   });
-});
-
-test('what the parent has yet to write is written once, by the parent, and what the child writes comes too', async () => {
-  const program = spawn(node, [fixture('backed-up.mjs')], { stdio: ['ignore', 'pipe', 'pipe'] });
-  let said = '';
-  program.stderr.setEncoding('utf8').on('data', (text: string) => {
-    said += text;
-    if (said.includes('forked') && program.stdout.listenerCount('data') === 0)
-      program.stdout.on('data', read);
-  });
-  const count: Record<string, number> = { p: 0, P: 0, c: 0 };
-  const read = (data: Buffer) => {
-    for (const letter of data.toString()) count[letter] = (count[letter] ?? 0) + 1;
-  };
-  await once(program, 'close');
-  expect(count).toEqual({ p: 300_000, P: 1000, c: 10 });
-  expect(said.split('\n').sort().join(' ').trim()).toBe('3 null forked told');
 });
 
 describe('call', () => {
