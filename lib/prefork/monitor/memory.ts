@@ -5,6 +5,16 @@
 import { readFileSync } from 'node:fs';
 import type { WorkerMemory } from '../contract.ts';
 
+/** What is resident alone, bytes: a moment's work for the kernel. 0 when the process is gone. */
+export function residentOf(pid: number): number {
+  try {
+    const text = readFileSync(`/proc/${pid}/status`, 'latin1');
+    return Number(/^VmRSS:\s+(\d+) kB$/m.exec(text)?.[1] ?? 0) * 1024;
+  } catch {
+    return 0;
+  }
+}
+
 export function memoryOf(pid: number): WorkerMemory | null {
   try {
     const text = readFileSync(`/proc/${pid}/smaps_rollup`, 'latin1');

@@ -26,6 +26,7 @@ import { removePidFile, writePidFile } from './pid-file.ts';
 import { GIVE_UP_AFTER, POLICY } from './policy.ts';
 import { type Action, type Member, Pool } from './pool.ts';
 import { Renewals } from './renewals.ts';
+import { Scales } from './scales.ts';
 import { obeySignals } from './signals.ts';
 import { ServiceNotifier } from './systemd.ts';
 import { Handover, Upgrade } from './upgrade.ts';
@@ -69,6 +70,7 @@ class Server extends EventEmitter<PreforkEvents> implements PreforkServer {
   readonly #crew: Crew;
   readonly #molds: Molds;
   readonly #watchdog: Watchdog;
+  readonly #scales: Scales;
   readonly #notifier = new ServiceNotifier();
   readonly #handover: Handover | undefined;
   readonly #backoffs = new Map<number, Backoff>();
@@ -153,15 +155,8 @@ class Server extends EventEmitter<PreforkEvents> implements PreforkServer {
       onRefork: (refork) => this.emit('refork', refork),
       onWarning: (message) => this.#warn(message),
     });
-    this.#watchdog = new Watchdog(
-      plan,
-      monotonic(),
-      {
-        onSlow: (slow) => this.emit('worker-slow', slow),
-        onHeavy: (worker) => this.#tired(worker, 'memory'),
-      },
-      options.sampleEvery,
-    );
+    this.#watchdog = new Watchdog(plan, monotonic(), { onSlow: (slow) => this.emit('worker-slow', slow) });
+    this.#scales = new Scales(plan, options.sampleEvery);
   }
 
   // ------------------------------------------------------------------------------- from the start to readiness
@@ -182,6 +177,7 @@ class Server extends EventEmitter<PreforkEvents> implements PreforkServer {
     this.#handover?.begin(this.#loop, () => this.#takeOver());
     this.emit('listening', { listen: [...this.#listeners.addresses] });
     this.#every(lookEvery(this.#plan), () => this.#look());
+    this.#weigh();
     const { watchdogInterval } = this.#notifier;
     if (watchdogInterval > 0) this.#every(watchdogInterval, () => this.#notifier.alive());
     if (this.#plan.spawnMethod === 'spawn') this.#decide('spawn', '');
@@ -439,6 +435,13 @@ class Server extends EventEmitter<PreforkEvents> implements PreforkServer {
   #look(): void {
     this.#watchdog.look(monotonic(), this.#crew.workers);
     this.#renewals.reforkIfDue();
+  }
+
+  #weigh(): void {
+    const next = this.#scales.look(monotonic(), this.#crew.workers, (worker) =>
+      this.#tired(worker, 'memory'),
+    );
+    this.#after(next, () => this.#weigh());
   }
 
   reload(): Promise<void> {

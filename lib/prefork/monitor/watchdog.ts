@@ -1,10 +1,8 @@
 /**
- * The clocks that every worker lives by: boot, blocked loop, request deadline, graceful end, and the memory limit. Each
- * is a time on the scoreboard or in the monitor that is compared with now; what is too late is told once, then killed.
- * A monitor that itself stood still (a stopped process, a frozen machine) judges nobody until its workers have had time
- * to come round.
+ * The clocks that every worker lives by: boot, blocked loop, request deadline and graceful end. Each is a time on the
+ * scoreboard or in the monitor that is compared with now; what is too late is told once, then killed. A monitor that
+ * itself stood still (a stopped process, a frozen machine) judges nobody until its workers have had time to come round.
  */
-
 import { StackRequest } from '../../process/lifeline.ts';
 import type { PreforkEvents } from '../contract.ts';
 import type { Plan } from '../plan.ts';
@@ -13,16 +11,11 @@ import type { Worker } from './worker.ts';
 
 /** What a request that has been told gets to end by itself before its worker is killed. ms */
 const REQUEST_GRACE = 2000;
-/** Readings in a row above the limit. */
-const HEAVY = 2;
-/** ms */
-const SAMPLE_EVERY = 5000;
 /** A look that comes so much too late was not our workers' fault. ms */
 const STALL = 1000;
 
 export interface WatchdogHandlers {
   onSlow(slow: PreforkEvents['worker-slow'][0]): void;
-  onHeavy(worker: Worker, uss: number): void;
 }
 
 /** How often to look, so that no clock is late by much. ms */
@@ -36,20 +29,15 @@ export class Watchdog {
   readonly #plan: Plan;
   readonly #handlers: WatchdogHandlers;
   readonly #every: number;
-  readonly #sampleEvery: number;
-  readonly #heavy = new WeakMap<Worker, number>();
   #last: number;
-  #lastSample: number;
   /** Nobody is judged before. */
   #pardon = 0;
 
-  constructor(plan: Plan, now: number, handlers: WatchdogHandlers, sampleEvery = SAMPLE_EVERY) {
+  constructor(plan: Plan, now: number, handlers: WatchdogHandlers) {
     this.#plan = plan;
     this.#handlers = handlers;
     this.#every = lookEvery(plan);
-    this.#sampleEvery = sampleEvery;
     this.#last = now;
-    this.#lastSample = now;
   }
 
   look(now: number, workers: readonly Worker[]): void {
@@ -57,9 +45,6 @@ export class Watchdog {
     this.#last = now;
     if (late > STALL) this.#pardon = now + Math.min(late, 5 * STALL);
     if (now >= this.#pardon) for (const worker of workers) this.#judge(worker, now);
-    if (now - this.#lastSample < this.#sampleEvery) return;
-    this.#lastSample = now;
-    for (const worker of workers) this.#weigh(worker);
   }
 
   #judge(worker: Worker, now: number): void {
@@ -88,14 +73,6 @@ export class Watchdog {
       ...(request === '' ? {} : { request }),
       ...(stack === '' ? {} : { stack }),
     });
-  }
-
-  #weigh(worker: Worker): void {
-    const { maxMemory } = this.#plan;
-    const uss = worker.readMemory()?.uss ?? 0;
-    const heavy = maxMemory > 0 && uss > maxMemory ? (this.#heavy.get(worker) ?? 0) + 1 : 0;
-    this.#heavy.set(worker, heavy);
-    if (heavy === HEAVY) this.#handlers.onHeavy(worker, uss);
   }
 }
 

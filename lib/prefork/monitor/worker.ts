@@ -139,10 +139,11 @@ export class Worker {
     this.#handlers.onEnd(this, exit);
   }
 
-  readMemory(): WorkerMemory | null {
+  /** `fresh`: how old a reading may be, ms. */
+  readMemory(fresh = FRESH): WorkerMemory | null {
     const { pid } = this;
     const now = monotonic();
-    if (pid !== 0 && now - this.#memoryAt > FRESH) {
+    if (pid !== 0 && now - this.#memoryAt > fresh) {
       this.#memoryAt = now;
       this.#memory = memoryOf(pid) ?? this.#memory;
     }
