@@ -4,10 +4,10 @@
  */
 import { lstatSync, readdirSync, rmSync } from 'node:fs';
 import { join, resolve } from 'node:path';
+import { controlFolder } from '../daemon/control-path.ts';
+import { ask, isPrivate } from '../daemon/socket-file.ts';
 import { board } from '../prefork/board.ts';
 import type { PreforkStatus } from '../prefork/contract.ts';
-import { controlFolder } from '../prefork/options/control-path.ts';
-import { ask, isPrivate } from '../prefork/socket-file.ts';
 import { invalidOption } from '../sys/errors.ts';
 
 /** Of `ctl` alone: done; refused or failed; wrong usage; no server there. */

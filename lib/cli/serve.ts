@@ -3,16 +3,16 @@
  * what is seen of it. The process that runs this is the monitor.
  */
 
+import { Screen } from '../daemon/screen.ts';
 import { board, Rates } from '../prefork/board.ts';
 import type { PreforkServer } from '../prefork/contract.ts';
 import { Log } from '../prefork/log.ts';
 import { open } from '../prefork/open.ts';
-import { readConfigFile } from '../prefork/options/config-file.ts';
+import { findConfigFile } from '../prefork/options/config-file.ts';
 import { planOf } from '../prefork/options/plan-of.ts';
 import { type CheckedOptions, checkOptions } from '../prefork/options/schema.ts';
 import { showPlan } from '../prefork/options/show.ts';
 import type { Plan } from '../prefork/plan.ts';
-import { Screen } from '../prefork/screen.ts';
 
 export interface ServeFlags extends Record<string, unknown> {
   config?: string;
@@ -61,10 +61,11 @@ async function readPlan(flags: object, config: string | undefined): Promise<Read
       ? option
       : `--${option.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
   const fromLine = checkOptions(flags, { spell: onLine, base: process.cwd() });
-  const file = await readConfigFile(config, process.cwd());
+  const file = await findConfigFile(config, process.cwd());
   if (file === undefined) return { plan: planOf(fromLine, onLine), options: fromLine };
-  const inFile = (option: string) => `${file.path}: ${option}`;
-  const fromFile = checkOptions(file.options, { spell: inFile, base: file.base, file: file.path });
+  const where = (option: string) => file.where([option]);
+  const inFile = (option: string) => `${where(option)}: ${option}`;
+  const fromFile = checkOptions(file.options, { spell: inFile, base: file.base, where });
   const merged: CheckedOptions = { ...fromFile, ...fromLine };
   const spell = (option: string) =>
     option in fromFile && !(option in fromLine) ? inFile(option) : onLine(option);

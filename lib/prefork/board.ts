@@ -2,9 +2,10 @@
  * What a server looks like, as lines: the table that `forkbeard serve` shows on a terminal and `forkbeard ctl status`
  * prints. Made from a status alone; writes nothing.
  */
-import { stripVTControlCharacters } from 'node:util';
+import { columns, cut, type Paint, painter } from '../daemon/table.ts';
+import { time } from '../daemon/words.ts';
 import type { PreforkStatus, WorkerStatus } from './contract.ts';
-import { asUrl, time } from './sentences.ts';
+import { asUrl } from './sentences.ts';
 
 export interface BoardStyle {
   colour: boolean;
@@ -45,38 +46,31 @@ const HEAD = [
   'uss',
   'rss',
 ];
+const STATE = HEAD.indexOf('state');
 const PAINT = { starting: '33', ready: '32', draining: '36', ended: '90' } as const;
 
 export function board(status: PreforkStatus, rates: Map<number, number>, style: BoardStyle): string[] {
-  const paint = (text: string, code: string) => (style.colour ? `\u001b[${code}m${text}\u001b[0m` : text);
+  const paint = painter(style.colour);
   const lines = summary(status, rates, paint);
   if (status.workers.length === 0) return lines;
   lines.push('');
   const room = Math.max(1, (style.rows ?? Number.POSITIVE_INFINITY) - lines.length - 3);
   const shown = status.workers.length > room ? status.workers.slice(0, room) : status.workers;
-  const cells = shown.map((worker) => row(worker, rates.get(worker.pid)));
-  const widths = HEAD.map((title, index) =>
-    Math.max(title.length, ...cells.map((line) => line[index]?.length ?? 0)),
+  const [head = [], ...cells] = columns(
+    [HEAD, ...shown.map((worker) => row(worker, rates.get(worker.pid)))],
+    [STATE],
   );
-  const grid = (line: readonly string[]) =>
-    line.map((cell, index) =>
-      index === 3 ? cell.padEnd(widths[3] as number) : cell.padStart(widths[index] as number),
-    );
-  lines.push(paint(grid(HEAD).join('  '), '1'));
+  lines.push(paint(head.join('  '), '1'));
   shown.forEach((worker, index) => {
-    const padded = grid(cells[index] as string[]);
-    padded[3] = paint(padded[3] as string, PAINT[worker.state]);
-    lines.push(padded.join('  '));
+    const line = cells[index] as string[];
+    line[STATE] = paint(line[STATE] as string, PAINT[worker.state]);
+    lines.push(line.join('  '));
   });
   if (shown.length < status.workers.length) lines.push(`… and ${status.workers.length - shown.length} more`);
   return style.columns === undefined ? lines : lines.map((line) => cut(line, style.columns as number));
 }
 
-function summary(
-  status: PreforkStatus,
-  rates: Map<number, number>,
-  paint: (text: string, code: string) => string,
-): string[] {
+function summary(status: PreforkStatus, rates: Map<number, number>, paint: Paint): string[] {
   const { state, ready, target, generation, method, workers } = status;
   const total = workers.reduce((sum, { pid }) => sum + (rates.get(pid) ?? 0), 0);
   const parts = [
@@ -154,10 +148,4 @@ function row(worker: WorkerStatus, rate: number | undefined): string[] {
 function size(bytes: number): string {
   const mb = bytes / 2 ** 20;
   return mb < 1000 ? `${mb.toFixed(1)} MB` : `${(mb / 1024).toFixed(1)} GB`;
-}
-
-/** A line that is too long loses its colours with its end. */
-function cut(line: string, columns: number): string {
-  const plain = [...stripVTControlCharacters(line)];
-  return plain.length <= columns ? line : plain.slice(0, columns).join('');
 }

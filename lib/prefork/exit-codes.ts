@@ -2,15 +2,16 @@
  * The exit codes of a worker, and of a monitor that ends for the same cause. Above Node's own (1 to 14) and below those
  * of shells (126 and up).
  */
+import { EXIT as COMMON } from '../daemon/exit-codes.ts';
 import type { ExitCause } from './contract.ts';
 
 export const EXIT = {
   drained: 0,
   recycled: 40,
   boot: 41,
-  addressInUse: 42,
-  noPermission: 43,
-  outOfDescriptors: 44,
+  addressInUse: COMMON.addressInUse,
+  noPermission: COMMON.noPermission,
+  outOfDescriptors: COMMON.outOfDescriptors,
   outOfKernelMemory: 45,
   unsafeFork: 46,
   lostMonitor: 47,

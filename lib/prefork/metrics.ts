@@ -1,9 +1,9 @@
 /**
- * The figures of a server in Prometheus' form, and whether it is alive and ready, over HTTP. Reads nothing but status and
- * events. A registry of its own: an application's metrics are the application's.
+ * The figures of a server in Prometheus' form, and whether it is ready. Reads nothing but status and events. A registry of
+ * its own: an application's metrics are the application's.
  */
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
+import type { MetricsSource } from '../daemon/metrics-endpoint.ts';
 import { memoryOf } from './board.ts';
 import type { PreforkServer, PreforkStatus, WorkerState, WorkerStatus } from './contract.ts';
 
@@ -14,7 +14,7 @@ export function isReady({ state, ready }: PreforkStatus): boolean {
   return (state === 'ready' || state === 'reloading') && ready > 0;
 }
 
-export class Metrics {
+export class Metrics implements MetricsSource {
   readonly registry = new Registry();
   readonly #server: PreforkServer;
   readonly #totals = new Totals();
@@ -47,7 +47,15 @@ export class Metrics {
     this.#follow(server);
   }
 
-  /** The exposition format, of this moment. */
+  get contentType(): string {
+    return this.registry.contentType;
+  }
+
+  readiness(): { ready: boolean; text: string } {
+    const status = this.#server.status();
+    return { ready: isReady(status), text: `${status.state}: ${status.ready} of ${status.target} ready` };
+  }
+
   async text(): Promise<string> {
     this.#look(this.#server.status());
     return this.registry.metrics();
@@ -187,64 +195,4 @@ class Totals {
     );
     return this.#highest;
   }
-}
-
-// ------------------------------------------------------------------------------------- over HTTP
-
-/** `/metrics`, `/livez` (the monitor turns) and `/readyz` (requests are served). */
-export function metricsServer(source: () => { metrics: Metrics; server: PreforkServer } | undefined): Server {
-  const server = createServer((request, response) => {
-    answer(source, request, response).catch((error: unknown) => {
-      if (!response.headersSent) reply(response, 500, `${String(error)}\n`);
-    });
-  });
-  // A connection that cannot be accepted is no reason to end: whoever listens for its own errors hears of them as well.
-  server.on('error', () => {});
-  // A scraper that sends half a request is not waited for.
-  server.headersTimeout = 10_000;
-  server.requestTimeout = 10_000;
-  return server;
-}
-
-async function answer(
-  source: () => { metrics: Metrics; server: PreforkServer } | undefined,
-  request: IncomingMessage,
-  response: ServerResponse,
-): Promise<void> {
-  if (request.method !== 'GET' && request.method !== 'HEAD') {
-    response.setHeader('allow', 'GET, HEAD');
-    return reply(response, 405, 'GET only\n');
-  }
-  const [path] = (request.url ?? '/').split('?');
-  const running = source();
-  switch (path) {
-    case '/livez':
-      return reply(response, 200, 'alive\n');
-    case '/readyz': {
-      const status = running?.server.status();
-      if (status === undefined) return reply(response, 503, 'starting\n');
-      return reply(
-        response,
-        isReady(status) ? 200 : 503,
-        `${status.state}: ${status.ready} of ${status.target} ready\n`,
-      );
-    }
-    case '/metrics': {
-      if (running === undefined) return reply(response, 503, 'starting\n');
-      const text = await running.metrics.text();
-      return reply(response, 200, text, running.metrics.registry.contentType);
-    }
-    default:
-      return reply(response, 404, 'There are /metrics, /livez and /readyz\n');
-  }
-}
-
-function reply(
-  response: ServerResponse,
-  status: number,
-  body: string,
-  type = 'text/plain; charset=utf-8',
-): void {
-  response.writeHead(status, { 'content-type': type, 'content-length': Buffer.byteLength(body) });
-  response.end(response.req.method === 'HEAD' ? undefined : body);
 }

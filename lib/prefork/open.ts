@@ -4,15 +4,14 @@
  */
 import type { Server } from 'node:http';
 import { setTimeout as delay } from 'node:timers/promises';
-import { systemError } from '../sys/errors.ts';
+import type { ListenTarget } from '../daemon/listen.ts';
+import { closeNow, listenAt, metricsServer } from '../daemon/metrics-endpoint.ts';
 import type { PreforkServer } from './contract.ts';
 import { ControlSocket } from './control.ts';
-import { EXIT } from './exit-codes.ts';
 import type { Log } from './log.ts';
 import type { Metrics } from './metrics.ts';
 import { startServer } from './monitor/server.ts';
-import { formatListen } from './options/listen.ts';
-import type { ListenTarget, Plan } from './plan.ts';
+import type { Plan } from './plan.ts';
 
 export interface Running {
   server: PreforkServer;
@@ -40,20 +39,19 @@ export async function open(plan: Plan, { log, signals = false }: Surroundings = 
     let follow: ((server: PreforkServer) => void) | undefined;
     if (plan.metrics !== null) {
       // Loaded by those who want them.
-      const { Metrics, metricsServer } = await import('./metrics.ts');
-      let running: { metrics: Metrics; server: PreforkServer } | undefined;
+      const { Metrics } = await import('./metrics.ts');
+      let running: Metrics | undefined;
       const http = metricsServer(() => running);
       const handover = new AbortController();
       around.push(async () => {
         handover.abort();
-        http.closeAllConnections();
-        await new Promise((resolve) => http.close(resolve));
+        await closeNow(http);
       });
       // A predecessor answers there until this one is ready.
       if (control?.succeeds) void listenInTurn(http, plan.metrics, handover.signal);
-      else await listen(http, plan.metrics);
+      else await listenAt(http, plan.metrics);
       follow = (server) => {
-        running = { metrics: new Metrics(server), server };
+        running = new Metrics(server);
         server.on('upgrade-done', () => http.close());
       };
     }
@@ -69,24 +67,9 @@ export async function open(plan: Plan, { log, signals = false }: Surroundings = 
   }
 }
 
-function listen(http: Server, target: ListenTarget): Promise<void> {
-  const address = target.kind === 'unix' ? { path: target.path } : (target as { host: string; port: number });
-  return new Promise((resolve, reject) => {
-    const fail = ({ errno, code }: NodeJS.ErrnoException) => {
-      const error = systemError(errno ?? 0, 'listen', { address: `${formatListen(target)} (metrics)` });
-      reject(Object.assign(error, { exitCode: code === 'EACCES' ? EXIT.noPermission : EXIT.addressInUse }));
-    };
-    http.once('error', fail);
-    http.listen(address, () => {
-      http.off('error', fail);
-      resolve();
-    });
-  });
-}
-
 async function listenInTurn(http: Server, target: ListenTarget, signal: AbortSignal): Promise<void> {
   while (!signal.aborted) {
-    const error = await listen(http, target).catch((refused: Error) => refused);
+    const error = await listenAt(http, target).catch((refused: Error) => refused);
     if (error === undefined) return;
     await delay(RETRY_MS, undefined, { signal }).catch(() => {});
   }

@@ -1,4 +1,5 @@
 /** The options of a server, checked and with every default filled in: what all of its processes go by. */
+import type { ListenTarget } from '../daemon/listen.ts';
 
 /** Times in ms, sizes in bytes; 0 where a limit is off. Plain data: it travels to the application's processes as JSON. */
 export interface Plan {
@@ -39,9 +40,3 @@ export interface Plan {
   logFormat: 'pretty' | 'json';
   logFile: string | null;
 }
-
-export type ListenTarget =
-  | { kind: 'tcp'; host: string; port: number }
-  | { kind: 'unix'; path: string }
-  /** Inherited; of systemd's or named by number. */
-  | { kind: 'fd'; fd: number };

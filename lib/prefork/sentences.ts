@@ -2,18 +2,10 @@
  * What each event means, for people: one level and one sentence. The table is complete by its type, so that an event
  * without a sentence does not compile. Used by the log; knows no server.
  */
+import { ending, error, info, plural, type Sentences, time, times, warn } from '../daemon/words.ts';
 import type { ExitCause, ExitRecord, PreforkEvents } from './contract.ts';
 
-export type Level = 'info' | 'warn' | 'error';
-export type Sentence = [level: Level, text: string];
-
-type Sentences = { [E in keyof PreforkEvents]: (fields: PreforkEvents[E][0]) => Sentence };
-
-const info = (text: string): Sentence => ['info', text];
-const warn = (text: string): Sentence => ['warn', text];
-const error = (text: string): Sentence => ['error', text];
-
-export const SENTENCES: Sentences = {
+export const SENTENCES: Sentences<PreforkEvents> = {
   listening: ({ listen }) => info(`listening at ${listen.map(asUrl).join(', ')}`),
   method: ({ method, reason }) =>
     info(
@@ -80,29 +72,9 @@ function exit(record: ExitRecord): string {
   return `worker ${worker} (pid ${pid}) ended: ${how}, ${life}${request ? `, at ${request}` : ''}${why(message, stack)}`;
 }
 
-function ending(exitCode: number | null, signal: string | null): string {
-  return signal ?? (exitCode === null ? 'nobody saw how' : `exit code ${exitCode}`);
-}
-
 /** For a browser or curl. */
 export function asUrl(address: string): string {
   return address.replace(/^tcp:/, 'http:');
-}
-
-export function time(ms: number): string {
-  if (ms < 1000) return `${ms < 10 ? ms.toFixed(1) : ms.toFixed(0)} ms`;
-  const seconds = ms / 1000;
-  if (seconds < 60) return `${seconds.toFixed(1)} s`;
-  if (seconds < 3600) return `${Math.floor(seconds / 60)} min`;
-  return seconds < 172_800 ? `${Math.floor(seconds / 3600)} h` : `${Math.floor(seconds / 86_400)} d`;
-}
-
-function times(count: number): string {
-  return count === 1 ? 'once' : `${count} times`;
-}
-
-function plural(word: string, count: number): string {
-  return count === 1 ? word : `${word}s`;
 }
 
 /** An error's stack repeats its message, that of a worker that hung does not. */

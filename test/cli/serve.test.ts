@@ -126,9 +126,9 @@ describe('options', () => {
   });
 
   it.each([
-    ['{ "wokers": 2 }', /forkbeard\.config\.json: Unknown option "wokers"; did you mean "workers"\?/],
-    ['{ "workers": 0 }', /forkbeard\.config\.json: workers must be auto/],
-    ['{ "workers": 2 ', /forkbeard\.config\.json: .*JSON/],
+    ['{ "wokers": 2 }', /forkbeard\.config\.json:1: Unknown option "wokers"; did you mean "workers"\?/],
+    ['{\n"workers": 0 }', /forkbeard\.config\.json:2: workers must be auto/],
+    ['{ "workers": 2 ', /forkbeard\.config\.json:1: .*JSON/],
     ['[]', /must hold an object of options/],
   ])('a file with %s is refused under its own name', async (text, words) => {
     const cwd = project({ 'forkbeard.config.json': text });

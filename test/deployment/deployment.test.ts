@@ -6,9 +6,9 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { parseAllDocuments } from 'yaml';
+import { milliseconds } from '../../dist/daemon/units.js';
 import { planOf } from '../../dist/prefork/options/plan-of.js';
 import { checkOptions } from '../../dist/prefork/options/schema.js';
-import { milliseconds } from '../../dist/prefork/options/units.js';
 
 const file = (name: string) => fileURLToPath(new URL(`../../docs/deployment/${name}`, import.meta.url));
 const text = (name: string) => readFileSync(file(name), 'utf8');

@@ -16,8 +16,8 @@ import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, describe, expect, it } from 'vitest';
+import { ask } from '../../dist/daemon/socket-file.js';
 import { ControlSocket } from '../../dist/prefork/control.js';
-import { ask } from '../../dist/prefork/socket-file.js';
 import { FakeServer } from './fake-server.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'forkbeard-control-'));
@@ -59,13 +59,21 @@ describe('what is asked for', () => {
     ['kill', { worker: 2 }, 'kill 2', {}],
   ])('%s %j', async (action, body, call, result) => {
     const { path, server } = await serve();
-    expect(await ask(path, 'POST', action, body)).toEqual({ status: 200, body: { version: 1, ...result } });
+    expect(await ask(path, 'POST', action, body)).toEqual({
+      program: 'server',
+      status: 200,
+      body: { version: 1, ...result },
+    });
     expect(server.calls).toEqual([call]);
   });
 
   it('status is the server’s own', async () => {
     const { path, server } = await serve();
-    expect(await ask(path, 'GET', 'status')).toEqual({ status: 200, body: server.current });
+    expect(await ask(path, 'GET', 'status')).toEqual({
+      program: 'server',
+      status: 200,
+      body: server.current,
+    });
   });
 
   it.each([
@@ -89,6 +97,7 @@ describe('what is asked for', () => {
     const { path, server } = await serve();
     server.failure = Object.assign(new Error('no database'), { code: 'ECONNREFUSED' });
     expect(await ask(path, 'POST', 'reload')).toEqual({
+      program: 'server',
       status: 409,
       body: { version: 1, error: { message: 'no database', code: 'ECONNREFUSED' } },
     });

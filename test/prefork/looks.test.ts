@@ -7,10 +7,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { stripVTControlCharacters } from 'node:util';
 import { afterAll, describe, expect, it } from 'vitest';
+import { metricsServer } from '../../dist/daemon/metrics-endpoint.js';
 import { board, Rates } from '../../dist/prefork/board.js';
 import { Log } from '../../dist/prefork/log.js';
-import { Metrics, metricsServer } from '../../dist/prefork/metrics.js';
-import { Screen } from '../../dist/prefork/screen.js';
+import { Metrics } from '../../dist/prefork/metrics.js';
 import { EVENTS } from '../../dist/prefork/sentences.js';
 import { exitRecord, FakeServer, worker } from './fake-server.ts';
 
@@ -150,7 +150,7 @@ describe('the metrics', () => {
 
   it('answer over HTTP, beside whether the server lives and serves', async () => {
     const server = new FakeServer({ state: 'starting', ready: 0 });
-    let running: { metrics: Metrics; server: FakeServer } | undefined;
+    let running: Metrics | undefined;
     const http = metricsServer(() => running);
     http.listen(0, '127.0.0.1');
     await once(http, 'listening');
@@ -163,7 +163,7 @@ describe('the metrics', () => {
     expect((await get('/livez'))[0]).toBe(200);
     expect((await get('/readyz'))[0]).toBe(503);
     expect((await get('/metrics'))[0]).toBe(503);
-    running = { metrics: new Metrics(server), server };
+    running = new Metrics(server);
     expect((await get('/readyz'))[0]).toBe(503);
     server.current = { ...server.current, state: 'reloading', ready: 2 };
     expect(await get('/readyz')).toEqual([200, 'reloading: 2 of 2 ready\n', expect.any(String)]);
@@ -220,23 +220,6 @@ describe('the board', () => {
     expect(rates.look([worker({ requests: 350 })], 500).get(101)).toBe(500);
     expect(rates.look([worker({ requests: 351 })], 501).get(101)).toBe(500);
     expect(rates.look([], 900).size).toBe(0);
-  });
-
-  it('is drawn over itself, and lines of the log scroll by above it', () => {
-    let written = '';
-    const screen = new Screen({ write: (text) => (written += text) });
-    screen.draw(['one', 'two']);
-    screen.write('a line\n');
-    screen.draw(['three']);
-    screen.release();
-    screen.write('the end\n');
-    expect(written.split('\u001b')).toEqual([
-      'one\ntwo\n',
-      '[2F',
-      '[Ja line\none\ntwo\n',
-      '[2F',
-      '[Jthree\nthe end\n',
-    ]);
   });
 });
 

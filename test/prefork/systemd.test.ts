@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { Loop, sys } from 'forkbeard';
 import { afterEach, describe, expect, test } from 'vitest';
-import { activatedListeners } from '../../dist/prefork/monitor/systemd.js';
+import { activatedListeners } from '../../dist/daemon/systemd.js';
 import { application, folder, get, HELLO, PATIENCE, serve } from './served.ts';
 
 /** What systemd hears. */

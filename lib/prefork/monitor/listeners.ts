@@ -4,6 +4,7 @@
  * connection waits at a socket that is being closed.
  */
 import { lstatSync, unlinkSync } from 'node:fs';
+import type { ListenTarget } from '../../daemon/listen.ts';
 import type { Loop } from '../../process/loop.ts';
 import {
   type Address,
@@ -18,7 +19,6 @@ import {
   socket,
 } from '../../sys/index.ts';
 import { EXIT } from '../exit-codes.ts';
-import type { ListenTarget } from '../plan.ts';
 import type { Inherited } from './upgrade.ts';
 
 export interface ListenerOptions {

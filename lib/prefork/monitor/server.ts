@@ -5,6 +5,7 @@
  * that a process of the application does may end it.
  */
 import { EventEmitter } from 'node:events';
+import { ServiceNotifier } from '../../daemon/systemd.ts';
 import { becomeSubreaper } from '../../process/lineage.ts';
 import { Loop } from '../../process/loop.ts';
 import { reapOrphans } from '../../process/orphans.ts';
@@ -28,7 +29,6 @@ import { type Action, type Member, Pool } from './pool.ts';
 import { Renewals } from './renewals.ts';
 import { Scales } from './scales.ts';
 import { obeySignals } from './signals.ts';
-import { ServiceNotifier } from './systemd.ts';
 import { Handover, Upgrade } from './upgrade.ts';
 import { lookEvery, Watchdog } from './watchdog.ts';
 import type { Worker } from './worker.ts';

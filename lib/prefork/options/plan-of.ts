@@ -6,14 +6,14 @@ import { accessSync, constants, statSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { basename, extname } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
+import { becoming } from '../../daemon/accounts.ts';
+import { runsTypeScript } from '../../daemon/config-file.ts';
+import { defaultControlPath } from '../../daemon/control-path.ts';
+import { formatListen, type ListenTarget } from '../../daemon/listen.ts';
+import { activatedListeners } from '../../daemon/systemd.ts';
 import { invalidOption } from '../../sys/errors.ts';
-import { EXIT } from '../exit-codes.ts';
-import { activatedListeners } from '../monitor/systemd.ts';
 import { announcedDescriptors } from '../monitor/upgrade.ts';
-import type { ListenTarget, Plan } from '../plan.ts';
-import { type Identity, identity } from './accounts.ts';
-import { defaultControlPath } from './control-path.ts';
-import { formatListen } from './listen.ts';
+import type { Plan } from '../plan.ts';
 import { availableProcessors } from './processors.ts';
 import type { CheckedOptions } from './schema.ts';
 
@@ -54,7 +54,7 @@ export function planOf(options: CheckedOptions, spell: Spell = (option) => optio
     pidFile: options.pidFile ?? null,
     envFiles: options.envFile ?? [],
     env: options.env ?? {},
-    ...whom(options, spell),
+    ...becoming(options.user, options.group, spell),
     umask: options.umask ?? null,
     cwd: options.chdir ?? process.cwd(),
     logFormat:
@@ -72,20 +72,13 @@ function findApplication(url: string | undefined, spell: Spell): string {
   const found = resolveModule(path);
   if (found === undefined)
     throw invalidOption('application', `${spell('application')}: there is no module ${path}`);
-  const { typescript } = process.features as { typescript?: string | false };
-  if (/\.[cm]?ts$/.test(found) && !typescript && !loadsTypeScript()) {
+  if (/\.[cm]?ts$/.test(found) && !runsTypeScript()) {
     throw invalidOption(
       'application',
       `${spell('application')}: Node ${process.version} does not run ${found} (22.18 and later run TypeScript)`,
     );
   }
   return found;
-}
-
-/** With a loader (`--import tsx`) any Node may know TypeScript. */
-function loadsTypeScript(): boolean {
-  const given = [...process.execArgv, process.env['NODE_OPTIONS'] ?? ''].join(' ');
-  return /--(import|require|loader|experimental-loader|experimental-strip-types)\b|-r\b/.test(given);
 }
 
 /** As `node <path>` finds it, and by the endings of modules. */
@@ -119,18 +112,6 @@ function addresses({ listen, reusePort }: CheckedOptions, spell: Spell): ListenT
 /** Sockets that are open already: systemd's, or those of a monitor that hands over to this process. */
 function inherited(): ListenTarget[] {
   return [...activatedListeners(), ...announcedDescriptors(process.env)].map((fd) => ({ kind: 'fd', fd }));
-}
-
-/** Refused here rather than in the application's processes, after everything has been started. */
-function whom({ user, group }: CheckedOptions, spell: Spell): Identity {
-  const wanted = identity(user, group, spell);
-  if (process.geteuid?.() === 0) return wanted;
-  const same = (id: number | null, own: number | undefined) => id === null || id === own;
-  if (!same(wanted.uid, process.getuid?.()))
-    throw invalidOption('user', `${spell('user')}: only root can become '${user}'`, EXIT.noPermission);
-  if (!same(wanted.gid, process.getgid?.()))
-    throw invalidOption('group', `${spell('group')}: only root can change its group`, EXIT.noPermission);
-  return { uid: null, gid: null, groups: null };
 }
 
 function isFile(path: string): boolean {

@@ -6,10 +6,29 @@
 import { resolve } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { z } from 'zod';
+import {
+  account,
+  converted,
+  count,
+  deadline,
+  deepest,
+  duration,
+  environment,
+  flag,
+  list,
+  logFormat,
+  mask,
+  metricsTarget,
+  oneOf,
+  path,
+  plain,
+  quote,
+  textOrNumber,
+  whole,
+} from '../../daemon/kinds.ts';
+import { type ListenTarget, parseListen, socketPath } from '../../daemon/listen.ts';
+import { bytes } from '../../daemon/units.ts';
 import { invalidOption, unknownName } from '../../sys/errors.ts';
-import type { ListenTarget } from '../plan.ts';
-import { parseListen, socketPath } from './listen.ts';
-import { bytes, milliseconds } from './units.ts';
 
 /** Where options come from. */
 export interface Source {
@@ -17,14 +36,13 @@ export interface Source {
   spell: (option: string) => string;
   /** Where paths begin that are not absolute. */
   base: string;
-  /** Where they are written, if in a file. */
-  file?: string;
+  /** Where an option is written, if in a file. */
+  where?: (option: string) => string;
 }
 
 export const PROGRAM: Source = { spell: (option) => option, base: '.' };
 
 export const MOST_WORKERS = 1024;
-const MOST = 0x7fff_ffff;
 
 /** Checked one by one; everything is still optional. */
 export interface CheckedOptions {
@@ -60,47 +78,14 @@ export interface CheckedOptions {
   logFile?: string | undefined;
 }
 
-type Convert<In, Out> = (value: In, base: string) => Out;
-
 /** The schema of a source: its paths begin at its base. */
 function schema(base: string) {
-  /** A converter's message becomes the option's. */
-  const converted = <In, Out>(type: z.ZodType<In>, convert: Convert<In, Out>) =>
-    type.transform((value, context): Out => {
-      try {
-        return convert(value, base);
-      } catch (error) {
-        context.addIssue({ code: 'custom', message: (error as Error).message });
-        return z.NEVER;
-      }
-    });
-
-  const text = z.string('must be a text').min(1, 'must not be empty');
-  const plain = text.refine((value) => !value.includes('\0'), 'must not contain zero bytes');
-  const path = converted(plain, (value, from) => resolve(from, value));
-  const textOrNumber = z.union([plain, z.number()], 'must be a text or a number');
-  const flag = z.boolean('must be true or false');
-  const count = (least: number, most = MOST) => {
-    const range = `a whole number of ${least} ${most === MOST ? 'or more' : `to ${most}`}`;
-    return converted(textOrNumber, (value) => whole(value, least, most, range));
-  };
-  const duration = converted(textOrNumber, milliseconds);
-  /** A clock that is never off. */
-  const deadline = converted(textOrNumber, (value) => {
-    const ms = milliseconds(value);
-    if (ms === 0) throw new Error('must be longer than 0');
-    return ms;
-  });
-  const oneOf = <const T extends readonly [string, ...string[]]>(values: T) =>
-    z.enum(values, `must be one of ${values.join(', ')}`);
-  const list = <Out>(item: z.ZodType<Out>, what: string) =>
-    z.preprocess((value) => (Array.isArray(value) ? [...value] : [value]), z.array(item, what));
-
+  const file = path(base);
   return z.strictObject({
-    application: converted(plain, location).optional(),
+    application: converted(plain, (value) => location(value, base)).optional(),
     workers: converted(textOrNumber, workers).optional(),
     listen: list(
-      converted(plain, (value, from) => parseListen(value, from)),
+      converted(plain, (value) => parseListen(value, base)),
       'must be an address or several',
     )
       .refine((targets) => targets.length > 0, 'must name an address')
@@ -120,63 +105,41 @@ function schema(base: string) {
     jitter: count(0, 100).optional(),
     reforkAfter: z.preprocess(splitList, z.array(count(1), 'must be numbers of requests')).optional(),
     control: z
-      .union([z.literal(false), converted(plain, (value, from) => socketPath(value, from))], {
+      .union([z.literal(false), converted(plain, (value) => socketPath(value, base))], {
         error: 'must be the path of a socket, or false for none',
       })
       .optional(),
-    metrics: converted(plain, metricsTarget).optional(),
-    pidFile: path.optional(),
-    envFile: list(path, 'must be a path or several').optional(),
-    env: z
-      .record(
-        z.string().regex(/^[^=\0]+$/, 'must not be empty and have no "=" or zero byte'),
-        z.string('must be a text').refine((value) => !value.includes('\0'), 'must not contain zero bytes'),
-        'must be names and values',
-      )
-      .optional(),
+    metrics: metricsTarget(base).optional(),
+    pidFile: file.optional(),
+    envFile: list(file, 'must be a path or several').optional(),
+    env: environment.optional(),
     user: account.optional(),
     group: account.optional(),
-    umask: converted(textOrNumber, mask).optional(),
-    chdir: path.optional(),
+    umask: mask.optional(),
+    chdir: file.optional(),
     title: plain.optional(),
-    logFormat: oneOf(['pretty', 'json']).optional(),
-    logFile: path.optional(),
+    logFormat: logFormat.optional(),
+    logFile: file.optional(),
   });
 }
-
-const account = z
-  .union([z.string(), z.number()], 'must be a name or a number')
-  .refine(
-    (value) =>
-      typeof value === 'string'
-        ? value !== ''
-        : Number.isInteger(value) && value >= 0 && value <= 0xffff_fffe,
-    'must be a name or a number',
-  );
 
 export const OPTIONS = Object.keys(schema('.').shape);
 
 /** Throws `ERR_FORKBEARD_INVALID_OPTION` or `ERR_FORKBEARD_UNKNOWN_OPTION`, with one line and an exit code. */
-export function checkOptions(options: unknown, { spell, base, file }: Source): CheckedOptions {
+export function checkOptions(options: unknown, { spell, base, where }: Source): CheckedOptions {
   const outcome = schema(base).safeParse(options);
   if (outcome.success) return outcome.data;
   const issue = outcome.error.issues[0] as z.core.$ZodIssue;
   if (issue.code === 'unrecognized_keys') {
-    const unknown = unknownName('option', issue.keys[0] as string, OPTIONS);
-    if (file !== undefined) unknown.message = `${file}: ${unknown.message}`;
-    throw Object.assign(unknown, { option: issue.keys[0], exitCode: 2 });
+    const [key = ''] = issue.keys;
+    const unknown = unknownName('option', key, OPTIONS);
+    if (where !== undefined) unknown.message = `${where(key)}: ${unknown.message}`;
+    throw Object.assign(unknown, { option: key, exitCode: 2 });
   }
   const [option, ...inside] = issue.path.map(String);
   if (option === undefined) throw invalidOption('options', 'options must be an object of options');
-  const where = inside.filter((key) => !/^\d+$/.test(key)).map((key) => `.${key}`);
-  throw invalidOption(option, `${spell(option)}${where.join('')} ${deepest(issue)}`);
-}
-
-/** Of a union, what is wrong with the member that came nearest. */
-function deepest(issue: z.core.$ZodIssue): string {
-  if (issue.code !== 'invalid_union') return issue.message;
-  const custom = issue.errors.flat().find(({ code }) => code === 'custom');
-  return custom?.message ?? issue.message;
+  const below = inside.filter((key) => !/^\d+$/.test(key)).map((key) => `.${key}`);
+  throw invalidOption(option, `${spell(option)}${below.join('')} ${deepest(issue)}`);
 }
 
 function location(value: string, base: string): string {
@@ -186,13 +149,6 @@ function location(value: string, base: string): string {
   } catch {
     throw new Error(`must be a path or a file: URL, not ${quote(value)}`);
   }
-}
-
-function whole(value: string | number, least: number, most: number, range: string): number {
-  const number = typeof value === 'number' ? value : /^\d+$/.test(value) ? Number(value) : Number.NaN;
-  if (!Number.isInteger(number) || number < least || number > most)
-    throw new Error(`must be ${range}, not ${quote(value)}`);
-  return number;
 }
 
 function workers(value: string | number): number | 'auto' {
@@ -209,29 +165,6 @@ function memoryLimit(value: string | number): number {
   return limit;
 }
 
-function metricsTarget(value: string, base: string): ListenTarget {
-  const target = parseListen(value, base);
-  if (target.kind === 'fd') throw new Error('must begin with tcp:// or unix://');
-  return target;
-}
-
-/** Texts are octal, as for umask(1); numbers are what they are, as for process.umask. */
-function mask(value: string | number): number {
-  const number =
-    typeof value === 'number'
-      ? value
-      : /^(0o)?[0-7]{1,4}$/.test(value)
-        ? Number.parseInt(value.replace('0o', ''), 8)
-        : -1;
-  if (!Number.isInteger(number) || number < 0 || number > 0o777)
-    throw new Error(`must be octal, as 027 is, not ${quote(value)}`);
-  return number;
-}
-
 function splitList(value: unknown): unknown {
   return typeof value === 'string' ? value.split(',').map((part) => part.trim()) : value;
-}
-
-function quote(value: string | number): string {
-  return typeof value === 'string' ? `'${value}'` : String(value);
 }

@@ -1,7 +1,7 @@
 /** A plan as `--check` prints it: a line for each option that has something to say. */
+import { formatListen } from '../../daemon/listen.ts';
+import { formatDuration, formatSize } from '../../daemon/units.ts';
 import type { Plan } from '../plan.ts';
-import { formatListen } from './listen.ts';
-import { formatDuration, formatSize } from './units.ts';
 
 export function showPlan(plan: Plan): string {
   const limit = (value: number, text = String(value)) => (value === 0 ? 'none' : text);

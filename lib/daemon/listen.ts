@@ -4,7 +4,12 @@
  */
 import { isIP } from 'node:net';
 import { resolve } from 'node:path';
-import type { ListenTarget } from '../plan.ts';
+
+export type ListenTarget =
+  | { kind: 'tcp'; host: string; port: number }
+  | { kind: 'unix'; path: string }
+  /** Inherited; of systemd's or named by number. */
+  | { kind: 'fd'; fd: number };
 
 const FORMS = 'tcp://127.0.0.1:3000, tcp://[::1]:3000, unix:///run/app.sock or fd://3';
 /** sun_path without the zero byte at its end. */

@@ -1,4 +1,4 @@
-/** Times and sizes as people write them. Called by the schema of the options; throws messages for one line. */
+/** Times and sizes as people write them. Called by the schemas of options; throws messages for one line. */
 
 const MILLISECONDS: Readonly<Record<string, number>> = {
   ms: 1,

@@ -2,8 +2,7 @@
  * systemd's two protocols, both datagrams and variables: `sd_notify` (how the service is doing, to NOTIFY_SOCKET) and
  * socket activation (listening sockets from descriptor 3 on, counted by LISTEN_FDS). Without systemd it does nothing.
  */
-import { close, sendTo, socket } from '../../sys/index.ts';
-import { monotonic } from '../scoreboard.ts';
+import { close, sendTo, socket } from '../sys/index.ts';
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -42,7 +41,7 @@ export class ServiceNotifier {
   }
 
   reloading(): void {
-    this.#say('RELOADING=1', `MONOTONIC_USEC=${Math.round(monotonic() * 1000)}`, 'STATUS=Reloading');
+    this.#say('RELOADING=1', `MONOTONIC_USEC=${process.hrtime.bigint() / 1000n}`, 'STATUS=Reloading');
   }
 
   stopping(): void {

@@ -3,7 +3,8 @@
  * of a network's directory are in neither: those are given by number, user and group both.
  */
 import { readFileSync } from 'node:fs';
-import { invalidOption, nearest } from '../../sys/errors.ts';
+import { invalidOption, nearest } from '../sys/errors.ts';
+import { EXIT } from './exit-codes.ts';
 
 export interface Identity {
   uid: number | null;
@@ -27,7 +28,26 @@ interface Account {
 
 const HIGHEST_ID = 0xffff_fffe;
 
-/** Whom the application's processes become. `spell` gives an option's name as its user wrote it. */
+/**
+ * Whom processes of ours shall become, refused here when we may not make them that: not after everything has been
+ * started. Null is who we are.
+ */
+export function becoming(
+  user: string | number | undefined,
+  group: string | number | undefined,
+  spell: (option: string) => string,
+): Identity {
+  const wanted = identity(user, group, spell);
+  if (process.geteuid?.() === 0) return wanted;
+  const same = (id: number | null, own: number | undefined) => id === null || id === own;
+  if (!same(wanted.uid, process.getuid?.()))
+    throw invalidOption('user', `${spell('user')}: only root can become '${user}'`, EXIT.noPermission);
+  if (!same(wanted.gid, process.getgid?.()))
+    throw invalidOption('group', `${spell('group')}: only root can change its group`, EXIT.noPermission);
+  return { uid: null, gid: null, groups: null };
+}
+
+/** What the tables of accounts say of them. `spell` gives an option's name as its user wrote it. */
 export function identity(
   user: string | number | undefined,
   group: string | number | undefined,

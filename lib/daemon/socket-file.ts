@@ -1,23 +1,24 @@
 /**
- * The file of a unix socket that a monitor listens at for itself: who has it, taking it without a moment in which others
+ * The file of a unix socket that a program listens at for itself: who has it, taking it without a moment in which others
  * could open it, and giving up nothing but one's own. Used by the control socket and its client.
  */
 import { chmodSync, lstatSync, renameSync, rmSync, type Stats } from 'node:fs';
-import { request as httpRequest, type Server } from 'node:http';
+import { request as httpRequest, type IncomingMessage, type Server } from 'node:http';
 import { dirname } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { invalidOption } from '../sys/errors.ts';
 import { makeFolders } from '../sys/make-folders.ts';
-import type { PreforkStatus } from './contract.ts';
+import { controlFolder } from './control-path.ts';
 import { EXIT } from './exit-codes.ts';
-import { controlFolder } from './options/control-path.ts';
 
 /** In every path: a client of another version is told so. */
 export const CONTROL_VERSION = 1;
+/** In every answer: who it is. */
+export const PROGRAM_HEADER = 'x-forkbeard-program';
 const ASK_TIMEOUT_MS = 5000;
 
 export interface Claim {
-  /** The pid of the server that has it, when that is the one which started this process. */
+  /** The pid of whoever has it, when that is the one which started this process. */
   predecessor: number | undefined;
   /** Binds beside the path, closes it to others, and then puts it in its place: whoever opens the path finds a listener. */
   publish(server: Server): Promise<void>;
@@ -76,12 +77,12 @@ async function occupant(path: string): Promise<number | undefined> {
     if ('code' in answer && (answer.code === 'ECONNREFUSED' || answer.code === 'ENOENT')) return undefined;
     throw refused(path, answer.message);
   }
-  const { pid } = answer.body as Partial<PreforkStatus>;
+  const { pid } = answer.body as { pid?: number };
   // It may be starting still and not know its status: it is there.
   if (pid === process.ppid) return pid;
   throw refused(
     path,
-    `${pid === undefined ? 'another program' : `the server with pid ${pid}`} listens there`,
+    `${pid === undefined ? 'another program' : `the ${answer.program} with pid ${pid}`} listens there`,
   );
 }
 
@@ -122,6 +123,8 @@ function stat(path: string): Stats | undefined {
 // ------------------------------------------------------------------------------------- the other side
 
 export interface Answer {
+  /** Who answers: `server` or `supervisor`. */
+  program: string;
   status: number;
   body: unknown;
 }
@@ -146,7 +149,15 @@ export function ask(
       },
       (response) => {
         text(response)
-          .then((said) => resolve({ status: response.statusCode ?? 0, body: JSON.parse(said) }), reject)
+          .then(
+            (said) =>
+              resolve({
+                program: programOf(response),
+                status: response.statusCode ?? 0,
+                body: JSON.parse(said),
+              }),
+            reject,
+          )
           .catch(reject);
       },
     );
@@ -154,4 +165,9 @@ export function ask(
     request.on('error', reject);
     request.end(body === undefined ? undefined : JSON.stringify(body));
   });
+}
+
+/** The name of whoever answered, if it is one of ours. */
+export function programOf({ headers }: IncomingMessage): string {
+  return String(headers[PROGRAM_HEADER] ?? 'program');
 }
