@@ -2,7 +2,7 @@
  * A supervisor's configuration, checked and complete: times in ms, users as numbers, paths absolute, names unique and
  * dependencies known. Made by config/, carried out by supervisor.ts. Types only.
  */
-import type { ListenTarget } from '../prefork/plan.ts';
+import type { ListenTarget } from '../daemon/listen.ts';
 import type { Mode, Strategy } from './contract.ts';
 import type { Backoff, Intensity } from './restart.ts';
 import type { Guarantee, ServiceOptions } from './service-options.ts';
