@@ -56,7 +56,7 @@ export class Checkup {
     }
     if (ready !== null && 'notify' in ready) {
       notices.onReadiness = readiness;
-    } else if (ready?.every !== undefined) {
+    } else if (ready?.every) {
       const { every, timeout, failures = 1, successes = 1 } = ready;
       this.#judges.push(
         new Judge(this.#question(ready, every), { every, timeout, failures, successes }, clock, {

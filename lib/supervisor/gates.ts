@@ -11,6 +11,7 @@ import { stateError } from '../sys/errors.ts';
 import { close, connect, ECONNREFUSED, ENOENT, socket } from '../sys/index.ts';
 import type { Clock } from './clock.ts';
 import { commandOf, factsOf, initialVariable } from './identity.ts';
+import type { HeldSockets } from './listen.ts';
 import { portHolders, portProblem, WILDCARDS } from './ports.ts';
 import { lockHolders } from './state.ts';
 
@@ -223,15 +224,21 @@ export function portGate(
   port: number,
   hosts: readonly string[] = WILDCARDS,
   runIds: () => readonly string[] = none,
+  held?: HeldSockets,
 ): Gate {
   return {
     name: hosts === WILDCARDS ? `port ${port}` : `port ${hosts.join(', ')}:${port}`,
     look: () => {
       const code = portProblem(port, hosts);
-      return code === null ? null : { reason: code, holders: [] };
+      if (code === null || (code === 'EADDRINUSE' && held?.areAllOn(port))) return null;
+      return { reason: code, holders: [] };
     },
-    holders: () => (portHolders(port) ?? []).map(({ pid }) => holder(pid, runIds())),
+    holders: () => holdersOf(port, runIds()),
   };
+}
+
+export function holdersOf(port: number, runIds: readonly string[]): Holder[] {
+  return (portHolders(port) ?? []).map(({ pid }) => holder(pid, runIds));
 }
 
 /** Nobody holds the lock. Where the system does not tell, the shim will see for itself. */
@@ -260,10 +267,11 @@ export function groupGate(left: () => readonly number[]): Gate {
 }
 
 /** Nobody answers at a unix socket. A file that nobody listens on any more is the service's to remove. */
-export function socketGate(path: string): Gate {
+export function socketGate(path: string, held?: HeldSockets): Gate {
   return {
     name: `socket ${path}`,
     look: () => {
+      if (held?.has(path)) return null;
       const fd = socket('unix', 'stream');
       try {
         const errno = connect(fd, { path });
@@ -335,6 +343,8 @@ export interface GateAround {
   readonly left: () => readonly number[];
   /** Asks a program, in the service's environment. Null is yes. */
   readonly ask: (command: readonly [string, ...string[]]) => Promise<string | null>;
+  /** What it gets from us is in nobody's way. */
+  readonly held?: HeldSockets;
 }
 
 export function gateOf(spec: GateSpec, around: GateAround): Gate {
@@ -346,14 +356,14 @@ export function gateOf(spec: GateSpec, around: GateAround): Gate {
   return { ...plainGate(spec, around), ...limits };
 }
 
-function plainGate(spec: GateSpec, { lock, runIds, left, ask }: GateAround): Gate {
+function plainGate(spec: GateSpec, { lock, runIds, left, ask, held }: GateAround): Gate {
   if ('port' in spec) {
     const hosts = spec.host === undefined ? WILDCARDS : [spec.host].flat();
-    return portGate(spec.port, hosts, runIds);
+    return portGate(spec.port, hosts, runIds, held);
   }
   if ('group' in spec) return groupGate(left);
   if ('lock' in spec) return lockGate(lock, runIds);
-  if ('unix' in spec) return socketGate(spec.unix);
+  if ('unix' in spec) return socketGate(spec.unix, held);
   if ('path' in spec) return pathGate(spec.path, spec.is);
   if ('exec' in spec) return programGate(spec.exec, ask);
   return predicateGate(spec.name, spec.check);

@@ -55,12 +55,8 @@ function bindProblem(address: { host: string; port: number }): string | null {
  * through all processes: not to be asked in every round.
  */
 export function portHolders(port: number): PortHolder[] | null {
-  const inodes = new Map<string, string>();
-  try {
-    for (const file of ['/proc/net/tcp', '/proc/net/tcp6']) listeners(file, port, inodes);
-  } catch {
-    return null;
-  }
+  const inodes = addressesByInode(port);
+  if (inodes === null) return null;
   const holders: PortHolder[] = [];
   if (inodes.size === 0) return holders;
   for (const entry of readdirSync('/proc')) {
@@ -72,6 +68,22 @@ export function portHolders(port: number): PortHolder[] | null {
     if (address !== undefined) holders.push({ pid, address });
   }
   return holders;
+}
+
+/** The sockets that listen on the port, by the number that fstat(2) has for each. Null where the system does not tell. */
+export function listeningInodes(port: number): string[] | null {
+  const found = addressesByInode(port);
+  return found === null ? null : [...found.keys()];
+}
+
+function addressesByInode(port: number): Map<string, string> | null {
+  const inodes = new Map<string, string>();
+  try {
+    for (const file of ['/proc/net/tcp', '/proc/net/tcp6']) listeners(file, port, inodes);
+  } catch {
+    return null;
+  }
+  return inodes;
 }
 
 const LISTENING = '0A';

@@ -3,6 +3,7 @@ import type { ExitStatus } from '../process/contract.ts';
 import type { Blocked, GatePolicy, GateSpec } from './gates.ts';
 import type { LiveSettings, ReadySettings, StartSettings } from './health.ts';
 import type { Orphan } from './orphans.ts';
+import type { NamedListen } from './plan.ts';
 import type { Probe } from './probes.ts';
 import type { RestartOptions } from './restart.ts';
 import type { StopTaken } from './run.ts';
@@ -18,7 +19,8 @@ export interface ServiceOptions {
   /** The whole environment; the starter adds what tells this service and run from others. */
   readonly env: Readonly<Record<string, string>>;
   readonly stdio?: ShimOptions['stdio'];
-  readonly sockets?: readonly number[];
+  /** Bound before its first start, kept until it is stopped or given up, and handed over with LISTEN_FDS. */
+  readonly listen?: readonly NamedListen[];
   readonly settings?: ShimOptions['settings'];
   readonly group?: 'new' | 'session';
   readonly restart: RestartOptions;

@@ -12,9 +12,10 @@ import { Attempt, ending, isLocked, refusal, withoutUs } from './attempt.ts';
 import { Checkup } from './checkup.ts';
 import { type Clock, clockOf } from './clock.ts';
 import { Elsewhere } from './elsewhere.ts';
-import { gateOf, passGates } from './gates.ts';
+import { gateOf, holdersOf, passGates } from './gates.ts';
 import { sleep, unlessAborted } from './health.ts';
 import { bootId } from './identity.ts';
+import { HeldSockets } from './listen.ts';
 import { Notices } from './notices.ts';
 import { Operations } from './operations.ts';
 import { pidsOfRun } from './orphans.ts';
@@ -41,6 +42,7 @@ export class Service {
   readonly #clock: Clock;
   readonly #traces: Traces;
   readonly #policy: RestartPolicy;
+  readonly #held: HeldSockets;
   readonly #operations = new Operations(() => this.#lookAfter());
   #state: ServiceState = 'down';
   #since: number;
@@ -65,6 +67,11 @@ export class Service {
     this.#clock = around.clock ?? clockOf(around.loop);
     this.#traces = around.state.of(options.name);
     this.#policy = new RestartPolicy(options.restart, this.#clock);
+    this.#held = new HeldSockets(options.listen ?? [], options.name);
+    for (const argument of ['startup', 'ready', 'live'] as const) {
+      const asked = options[argument];
+      if (asked && 'probe' in asked) this.#held.checkProbe(asked.probe, argument);
+    }
     this.#since = this.#clock.now();
   }
 
@@ -268,20 +275,26 @@ export class Service {
   }
 
   async #passGates(signal: AbortSignal): Promise<void> {
+    const { gates, listen, gateTimeout, onGateTimeout } = this.#options;
     const around = {
+      held: this.#held,
       lock: this.#traces.lock,
       runIds: () => this.#runIds,
       left: () => (this.#lost === null ? [] : pidsOfRun(this.#lost)),
       ask: (command: readonly [string, ...string[]]) => {
-        const { env, settings, gateTimeout: timeout } = this.#options;
-        return ask({ exec: command }, { loop: this.#around.loop, timeout, env, cwd: settings?.cwd });
+        const { env, settings } = this.#options;
+        const { loop } = this.#around;
+        return ask({ exec: command }, { loop, timeout: gateTimeout, env, cwd: settings?.cwd });
       },
     };
     try {
+      const own = listen?.length
+        ? [this.#held.gate((port) => holdersOf(port, this.#runIds), onGateTimeout)]
+        : [];
       const report = await passGates({
-        gates: this.#options.gates.map((spec) => gateOf(spec, around)),
-        within: this.#options.gateTimeout,
-        onTimeout: this.#options.onGateTimeout,
+        gates: [...own, ...gates.map((spec) => gateOf(spec, around))],
+        within: gateTimeout,
+        onTimeout: onGateTimeout,
         clock: this.#clock,
         signal,
         onBlocked: (blocked) => {
@@ -299,7 +312,7 @@ export class Service {
 
   /** The program, with its shim. */
   #launch(): Run {
-    const { name, command, env, stop, live, stdio, sockets, settings, group } = this.#options;
+    const { name, command, stop, live, stdio, settings, group } = this.#options;
     const runId = randomUUID();
     // The last few: whoever is still on his way out belongs to one of them.
     this.#runIds = [...this.#runIds, runId].slice(-8);
@@ -316,12 +329,13 @@ export class Service {
       const own = { FORKBEARD_RUN_ID: runId, FORKBEARD_SERVICE: name, NOTIFY_SOCKET: notices.path };
       const options: ShimOptions = {
         command,
-        env: { ...env, ...watchdog, ...own },
+        env: { ...withoutOurs(this.#options.env), ...watchdog, ...own },
+        sockets: this.#held.descriptors,
+        socketNames: this.#held.names,
         lock: this.#traces.lock,
         record: { path: this.#traces.record, head: { service: name, runId, bootId: bootId(), command } },
         orphaned: withoutUs(stop),
         ...(stdio === undefined ? {} : { stdio }),
-        ...(sockets === undefined ? {} : { sockets }),
         ...(settings === undefined ? {} : { settings }),
         ...(group === undefined ? {} : { group }),
       };
@@ -478,6 +492,7 @@ export class Service {
     const from = this.#state;
     if (!mayFollow(from, to)) throw new Error(`Service ${this.name} cannot go from ${from} to ${to}`);
     this.#state = to;
+    if (LETS_GO.includes(to)) this.#held.close();
     this.#since = this.#clock.now();
     this.#tell({ event: 'state', from, to });
   }
@@ -495,6 +510,15 @@ export class Service {
 }
 
 const THERE: readonly ServiceState[] = ['running', 'unhealthy', 'elsewhere'];
+
+/** Whose clients are told so, and do not wait. */
+const LETS_GO: readonly ServiceState[] = ['down', 'done', 'failed', 'elsewhere'];
+
+/** What whoever runs us has told us alone. */
+function withoutOurs(env: ServiceOptions['env']): Record<string, string> {
+  const { LISTEN_FDS, LISTEN_PID, LISTEN_FDNAMES, WATCHDOG_USEC, WATCHDOG_PID, ...theirs } = env;
+  return theirs;
+}
 
 /** How soon to look again for what the owner of a lock writes down, ms. */
 const WRITING = 5;

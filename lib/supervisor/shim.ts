@@ -38,6 +38,8 @@ export interface ShimOptions {
   };
   /** Descriptors of ours that the service gets, from 3 on. With some, LISTEN_FDS and LISTEN_PID are set. */
   readonly sockets?: readonly number[];
+  /** For LISTEN_FDNAMES, one for each. */
+  readonly socketNames?: readonly string[];
   readonly settings?: Pick<
     SpawnOptions,
     'cwd' | 'uid' | 'gid' | 'groups' | 'umask' | 'nice' | 'rlimits' | 'title'
@@ -333,8 +335,12 @@ function requestOf(options: ShimOptions): SpawnRequest {
   sockets.forEach((_, index) => {
     targets[FIRST_SOCKET + index] = FIRST_GIVEN + index;
   });
-  const activation: Record<string, string> =
-    sockets.length > 0 ? { LISTEN_FDS: String(sockets.length), LISTEN_PID: PID_PLACE } : {};
+  const activation: Record<string, string> = {};
+  if (sockets.length > 0) {
+    activation['LISTEN_FDS'] = String(sockets.length);
+    activation['LISTEN_PID'] = PID_PLACE;
+    if (options.socketNames !== undefined) activation['LISTEN_FDNAMES'] = options.socketNames.join(':');
+  }
   const request = spawnRequest({
     ...settings,
     command,

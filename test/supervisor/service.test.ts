@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { sys } from 'forkbeard';
 import { describe, expect, test } from 'vitest';
 import { PATIENCE } from '../process/support.ts';
-import { alive, eventually, folder, marked, shell, within } from './support.ts';
+import { alive, eventually, folder, marked, shell } from './support.ts';
 import { pidOf, Watched } from './watched.ts';
 
 describe('a start', () => {
