@@ -1,7 +1,18 @@
-import { readdirSync } from 'node:fs';
+import { readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
+import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { application, fixture, HELLO, lives, load, poolIsBack, type Served, serve } from './served.ts';
+import {
+  application,
+  fixture,
+  folder,
+  HELLO,
+  lives,
+  load,
+  poolIsBack,
+  type Served,
+  serve,
+} from './served.ts';
 import { methods } from './tiny-monitor.ts';
 
 const descriptors = (pid: number) => readdirSync(`/proc/${pid}/fd`).length;
@@ -108,6 +119,41 @@ describe('a mold', () => {
       await server.hears('mold-ready', ({ pid }) => pid !== mold?.pid && lives(pid));
     }
     await eventually(() => family(server).length === 3);
+  });
+
+  test('that is killed together with a worker is loaded once, and the worker forked as soon as it is', async () => {
+    const server = serve(application(HELLO).url, { plan: { workers: 2, spawnMethod: 'fork' } });
+    await server.hears('ready');
+    const [mold] = server.all('mold-ready');
+    const [victim] = (await server.status()).workers;
+    for (const pid of [mold?.pid, victim?.pid]) process.kill(pid as number, 'SIGKILL');
+    const back = await server.hears('worker-ready', ({ id, pid }) => id === 1 && pid !== victim?.pid);
+    expect(back.method).toBe('fork');
+    expect(server.all('mold-ready')).toHaveLength(2);
+    expect(server.all('mold-exit')).toHaveLength(1);
+  });
+
+  test('that cannot be had again for now keeps no place empty: workers load the application themselves', async () => {
+    const flag = join(folder(), 'no-mold');
+    const app = application(`import { existsSync } from 'node:fs';
+      const isMold = process.env.FORKBEARD_WORKER === undefined;
+      if (isMold && existsSync(${JSON.stringify(flag)})) process.kill(process.pid, 'SIGKILL');
+      ${HELLO}`);
+    const server = serve(app.url, { plan: { workers: 2, spawnMethod: 'fork' } });
+    await server.hears('ready');
+    const [first, second] = (await server.status()).workers;
+    writeFileSync(flag, '');
+    process.kill(server.all('mold-ready')[0]?.pid as number, 'SIGKILL');
+    // It ends as often as it is loaded.
+    process.kill(first?.pid as number, 'SIGKILL');
+    const back = await server.hears('worker-ready', ({ id, pid }) => id === 1 && pid !== first?.pid);
+    expect(back.method).toBe('spawn');
+    expect(server.all('mold-ready')).toHaveLength(1);
+    rmSync(flag);
+    await server.until(() => server.all('mold-ready').length === 2, 'another mold');
+    process.kill(second?.pid as number, 'SIGKILL');
+    const next = await server.hears('worker-ready', ({ id, pid }) => id === 2 && pid !== second?.pid);
+    expect(next.method).toBe('fork');
   });
 
   test('that was stopped in its tracks is replaced when a worker is wanted of it', async () => {

@@ -27,6 +27,13 @@ export interface CrewHandlers {
   onNotStarted(member: Member, cause: ExitCause, message: string): void;
 }
 
+/** Who forks workers of a generation. */
+export interface Forkers {
+  ready(generation: number): Mold | undefined;
+  /** It is not ready, and will be as soon as a worker of itself would be. */
+  isWorthWaitingFor(generation: number): boolean;
+}
+
 export class Crew {
   /** How workers come to be; undefined until that is decided, and nobody is started before. */
   method: 'fork' | 'spawn' | undefined;
@@ -35,8 +42,7 @@ export class Crew {
   readonly #program: Program;
   readonly #board: Scoreboard;
   readonly #listeners: Listeners;
-  /** The mold that forks workers of that generation, if it is ready. */
-  readonly #moldOf: (generation: number) => Mold | undefined;
+  readonly #molds: Forkers;
   readonly #handlers: CrewHandlers;
   readonly #workers = new Map<Member, Worker>();
   /** Members that have no process yet, for want of a mold. */
@@ -49,7 +55,7 @@ export class Crew {
     program: Program,
     board: Scoreboard,
     listeners: Listeners,
-    moldOf: (generation: number) => Mold | undefined,
+    molds: Forkers,
     handlers: CrewHandlers,
   ) {
     this.#loop = loop;
@@ -57,7 +63,7 @@ export class Crew {
     this.#program = program;
     this.#board = board;
     this.#listeners = listeners;
-    this.#moldOf = moldOf;
+    this.#molds = molds;
     this.#handlers = handlers;
   }
 
@@ -75,20 +81,22 @@ export class Crew {
 
   start(member: Member): void {
     const { method } = this;
-    const mold = method === 'fork' ? this.#moldOf(member.generation) : undefined;
-    if (method === undefined || (method === 'fork' && mold === undefined)) {
+    const { generation } = member;
+    const mold = method === 'fork' ? this.#molds.ready(generation) : undefined;
+    const waits = method === 'fork' && mold === undefined && this.#molds.isWorthWaitingFor(generation);
+    if (method === undefined || waits) {
       this.#waiting.add(member);
       return;
     }
     try {
-      this.#start(member, method, mold);
+      this.#start(member, mold === undefined ? 'spawn' : 'fork', mold);
     } catch (error) {
       const { code, message } = error as NodeJS.ErrnoException;
       this.#handlers.onNotStarted(member, causeOfError(code), message);
     }
   }
 
-  /** A mold is ready, or the method has been decided. */
+  /** A mold is ready, or will not be so soon, or the method has been decided. */
   startWaiting(): void {
     const waiting = [...this.#waiting];
     this.#waiting.clear();

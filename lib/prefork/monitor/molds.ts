@@ -36,10 +36,15 @@ export class MoldError extends Error {
   }
 }
 
+/** Longer than after whoever was killed (`backoff.ts`). ms */
+const A_WHILE = 800;
+
 interface Kept {
   mold: Mold | undefined;
   readonly backoff: Backoff;
   retry: Disposable | undefined;
+  /** Nobody should wait for it. */
+  overdue: boolean;
   /** Of the first load. */
   settle: { resolve: (loaded: Loaded) => void; reject: (error: MoldError) => void } | undefined;
 }
@@ -70,6 +75,15 @@ export class Molds {
   ready(generation: number): Mold | undefined {
     const mold = this.#kept.get(generation)?.mold;
     return mold?.state === 'ready' ? mold : undefined;
+  }
+
+  /**
+   * Whether a worker that is to be forked should wait: one that starts by itself has the application to load as well, and
+   * is not there before. There is no telling when a mold has ended that was to take the place of another, or when the next
+   * one is a while off.
+   */
+  isWorthWaitingFor(generation: number): boolean {
+    return this.#kept.get(generation)?.overdue !== true;
   }
 
   has(generation: number): boolean {
@@ -119,6 +133,7 @@ export class Molds {
         mold: undefined,
         backoff: new Backoff(),
         retry: undefined,
+        overdue: false,
         settle: { resolve, reject },
       };
       this.#kept.set(generation, kept);
@@ -162,6 +177,7 @@ export class Molds {
     if (kept === undefined) return;
     const { settle } = kept;
     kept.settle = undefined;
+    kept.overdue = false;
     this.#handlers.onReady(mold, loaded);
     settle?.resolve(loaded);
   }
@@ -202,17 +218,18 @@ export class Molds {
       return;
     }
     if (mold.wasReady && monotonic() - mold.startedAt > this.#plan.bootTimeout) kept.backoff.reset();
-    this.#retry(generation, kept, cause);
+    this.#retry(generation, kept, cause, mold.wasReady);
   }
 
-  #retry(generation: number, kept: Kept, cause: ExitCause): void {
+  #retry(generation: number, kept: Kept, cause: ExitCause, loads: boolean): void {
     const delay = kept.backoff.failed(cause === 'operator' ? 'killed' : 'soon');
+    kept.overdue = !loads || delay > A_WHILE;
     this.#handlers.onRetry(generation, cause, delay, kept.backoff.failures);
     kept.retry = this.#loop.watchTime({ after: delay }, () => {
       try {
         this.#spawn(generation, kept);
       } catch (error) {
-        this.#retry(generation, kept, causeOfError((error as NodeJS.ErrnoException).code));
+        this.#retry(generation, kept, causeOfError((error as NodeJS.ErrnoException).code), false);
       }
     });
   }

@@ -156,7 +156,8 @@ export class Renewals {
     if (this.#crew.method !== 'fork' || !this.#pool.complete || this.#promoting !== undefined) return;
     const requests = (worker: Worker) => worker.entry.get('requests');
     const warmest = this.#crew.workers
-      .filter(({ member }) => member.state === 'ready')
+      // One that was spawned for want of a mold shares nothing.
+      .filter(({ member, method }) => member.state === 'ready' && method === 'fork')
       .sort((a, b) => requests(b) - requests(a))[0];
     if (warmest === undefined || requests(warmest) < after) return;
     this.#reforks++;

@@ -131,14 +131,14 @@ class Server extends EventEmitter<PreforkEvents> implements PreforkServer {
         this.emit('mold-exit', exit);
         this.#settle();
       },
-      onRetry: (generation, cause, delay) =>
-        this.#warn(
-          `The mold of generation ${generation} ended (${cause}); it is loaded again in ${delay} ms`,
-        ),
+      onRetry: (generation, cause, delay) => {
+        const how = `The mold of generation ${generation} ended (${cause})`;
+        this.#warn(`${how}; it is loaded again in ${delay} ms`);
+        this.#crew.startWaiting();
+      },
     });
-    const moldOf = (generation: number) => this.#molds.ready(generation);
     const board = new Scoreboard(memory);
-    this.#crew = new Crew(loop, plan, program, board, this.#listeners, moldOf, {
+    this.#crew = new Crew(loop, plan, program, board, this.#listeners, this.#molds, {
       onStarted: (worker) => this.emit('worker-started', worker.info),
       onMessage: (worker, message) => this.#hear(worker, message),
       onEnd: (worker, record) => this.#workerEnded(worker, record),
