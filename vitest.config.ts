@@ -38,7 +38,7 @@ if (native === undefined && existsSync(`${kqueueBuild}/forkbeard.node`)) {
   projects.push(
     project(
       'kqueue',
-      ['acceptance/**/*', 'loop/**/*', 'process/{fork,fork-kernel-objects,signals,child,watch-process}'].map(
+      ['acceptance/**/*', 'loop/**/*', 'process/{fork,fork-kernel-objects,signals*,child,watch-process}'].map(
         (name) => `test/${name}.test.ts`,
       ),
       { FORKBEARD_NATIVE: kqueueBuild, FORKBEARD_LOOP: 'kqueue', FORKBEARD_TEST_BACKENDS: 'kqueue' },

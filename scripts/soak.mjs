@@ -205,7 +205,7 @@ async function everything(servedBefore, served, ballast) {
 function startLoad(url) {
   const wrk = spawnSync('wrk', ['-v']).error === undefined;
   const child = wrk
-    ? spawn('wrk', ['-t1', '-c20', '-d24h', url], { stdio: ['ignore', 'pipe', 'inherit'] })
+    ? spawn('wrk', ['-t1', '-c20', '-d24h', '--timeout=30s', url], { stdio: ['ignore', 'pipe', 'inherit'] })
     : spawn(process.execPath, [fileURLToPath(import.meta.url), `--load=${url}`], {
         stdio: ['ignore', 'pipe', 'inherit'],
       });

@@ -27,6 +27,7 @@ import type {
   SignalName,
   SpawnOptions,
 } from './contract.ts';
+import { exitWithoutStatus } from './exit-status.ts';
 import { PipeEnd } from './pipe-end.ts';
 import type { Dependent, Programs } from './programs.ts';
 import { launch } from './spawn.ts';
@@ -70,11 +71,17 @@ interface Settings {
 /** Runs a program to its end and captures what it says. */
 export async function runProcess(programs: Programs, options: RunProcessOptions): Promise<RunProcessResult> {
   const settings = checkOptions(options);
-  if (settings.signal?.aborted) throw abortError(settings.signal);
+  if (settings.signal?.aborted) throw Object.assign(abortError(settings.signal), nothingRan(settings));
   return new Promise((resolve, reject) => {
     programs.exits.host.ready();
     new Run(programs, settings, resolve, reject);
   });
+}
+
+/** The result of a run that was called off before it began: of no process, as child_process.spawnSync has it. */
+function nothingRan({ encoding }: Settings): RunProcessResult {
+  const nothing = encoding === 'buffer' ? Buffer.alloc(0) : '';
+  return { ...exitWithoutStatus(0, false), stdout: nothing, stderr: nothing, outputHeld: false };
 }
 
 function checkOptions(options: RunProcessOptions): Settings {

@@ -72,7 +72,7 @@ export function spawnRequest(options: SpawnOptions): SpawnRequest {
     program,
     arguments: block(command),
     environment: env.block,
-    candidates: block(candidatesFor(program, env.path)),
+    candidates: block(candidatesFor(program, () => env.path ?? ownPath())),
     directory: cwd === undefined ? '' : block([cwd]),
     paths: block(descriptors.paths),
     rows: descriptors.rows,
@@ -121,8 +121,8 @@ function checkCommand(command: unknown): string[] {
 const native = process.env;
 const isNative = isMainThread && !types.isProxy(native) && Object.getPrototypeOf(native) !== Object.prototype;
 
-function checkEnv(env: unknown): { block: string | null; path: string } {
-  if (env === undefined && isNative && process.env === native) return { block: null, path: ownPath() };
+function checkEnv(env: unknown): { block: string | null; path: string | undefined } {
+  if (env === undefined && isNative && process.env === native) return { block: null, path: undefined };
   if (env !== undefined) checkObject(env, 'options.env');
   if (Array.isArray(env)) throw invalidType('options.env', 'an object of names and values', env);
   const variables: string[] = [];
@@ -141,7 +141,7 @@ function checkEnv(env: unknown): { block: string | null; path: string } {
     variables.push(`${name}=${value}`);
     if (name === 'PATH') path = value;
   }
-  return { block: block(variables), path: path ?? ownPath() };
+  return { block: block(variables), path };
 }
 
 /** Where execvp looks when nobody says (confstr _CS_PATH). */
@@ -153,10 +153,10 @@ function ownPath(): string {
 }
 
 /** In the order of trying. Relative ones are relative to the child's working directory, as execvp has it. */
-function candidatesFor(program: string, path: string): string[] {
+function candidatesFor(program: string, path: () => string): string[] {
   if (program.includes('/')) return [program];
   const candidates: string[] = [];
-  for (const directory of path.split(':')) {
+  for (const directory of path().split(':')) {
     const candidate = directory === '' ? program : `${directory}/${program}`;
     if (candidate.length < LONGEST_PATH && !candidate.includes('\0')) candidates.push(candidate);
   }
@@ -197,6 +197,9 @@ function descriptorsOf(stdio: unknown): Descriptors {
     [2, 'inherit'],
   ]);
   checkObject(stdio, 'options.stdio');
+  // child_process takes one, in which what is left out means something else.
+  if (Array.isArray(stdio))
+    throw invalidType('options.stdio', "an object such as { stdin: 'ignore', stdout: 'pipe' }", stdio);
   const named = new Map<number, string>();
   for (const [key, target] of Object.entries(stdio)) {
     const fd = descriptorOf(key);

@@ -377,7 +377,9 @@ FORKBEARD_BARE void ArrangeDescriptors(SpawnChild* child) {
   // First of all make room: the parent may be at its limit of descriptors, and we have the same one.
   CloseAllBut(*child, Kept(plan->sources.data(), plan->sources.size(), sizeof(int), child->status_pipe));
 
+  bool left_over = false;  // a source that is no target, or a copy of one
   for (size_t i = 0; i < count; ++i) {
+    left_over = left_over || descriptors[i].path != nullptr || descriptors[i].source != descriptors[i].target;
     if (!descriptors[i].clobbered) continue;
     int copy = Save(descriptors[i].source, highest_target);
     Require(*child, SpawnStep::kDescriptor, copy, highest_target);
@@ -390,6 +392,7 @@ FORKBEARD_BARE void ArrangeDescriptors(SpawnChild* child) {
       CopyInto(*child, descriptors[i]);
     }
   }
+  if (!left_over) return;
   const int* targets = count == 0 ? nullptr : &descriptors->target;
   CloseAllBut(*child, Kept(targets, count, sizeof(SpawnDescriptor), child->status_pipe));
 }

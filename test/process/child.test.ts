@@ -105,7 +105,7 @@ describe('a child', () => {
   test('does not inherit what the loop watches or this process ignores', async () => {
     const loop = make();
     for (const signal of ['USR2', 'HUP', 'CHLD', 'RTMIN+1']) loop.watchSignal(signal, () => {});
-    const child = loop.spawn({ command: ['sleep', '1000'] });
+    const child = loop.spawn({ command: ['sleep', '1000'], env: unsanitized });
     const sets = (['SigBlk', 'SigIgn', 'SigCgt'] as const).map((line) => signalSet(line, child.pid));
     await child.stop({ signal: 'KILL' });
     expect(sets).toEqual([[], [], []]);

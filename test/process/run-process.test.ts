@@ -265,6 +265,8 @@ describe('an abort', () => {
     const path = join(folder(), 'started');
     const error = await rejection({ command: ['touch', path], signal: AbortSignal.abort('early') });
     expect(error).toMatchObject({ code: 'ABORT_ERR', cause: 'early' });
+    const nobody = { pid: 0, exitCode: null, signal: null, coreDumped: false, status: null, stolen: false };
+    expect(error).toMatchObject({ ...nobody, stdout: '', stderr: '', outputHeld: false });
     expect(fileIsThere(path)).toBe(false);
   });
 

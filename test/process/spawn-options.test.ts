@@ -27,6 +27,7 @@ const wrong: [what: string, options: unknown, code: string][] = [
   ['a null byte in an argument', { command: ['true', 'a\0b'] }, VALUE],
   ['an option of child_process', { command: 'true', shell: true }, UNKNOWN],
   ['a misspelt option', { command: 'true', comand: 'x' }, UNKNOWN],
+  ['stdio as an array, as child_process has it', { command: 'true', stdio: ['pipe'] }, TYPE],
   ['stdio as a string', { command: 'true', stdio: 'inherit' }, TYPE],
   ['an unknown stdio target', { command: 'true', stdio: { stdout: 'pipes' } }, VALUE],
   ['a stdio target of a wrong type', { command: 'true', stdio: { stdout: true } }, TYPE],
