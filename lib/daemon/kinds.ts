@@ -4,6 +4,7 @@
  */
 import { resolve } from 'node:path';
 import { z } from 'zod';
+import { nearest } from '../sys/errors.ts';
 import { type ListenTarget, parseListen } from './listen.ts';
 import { milliseconds } from './units.ts';
 
@@ -45,7 +46,12 @@ export const deadline = converted(textOrNumber, (value) => {
 });
 
 export function oneOf<const T extends readonly [string, ...string[]]>(values: T) {
-  return z.enum(values, `must be one of ${values.join(', ')}`);
+  return z.enum(values, {
+    error: ({ input }) => {
+      const near = typeof input === 'string' ? nearest(input, values) : undefined;
+      return `must be one of ${values.join(', ')}${near === undefined ? '' : `; did you mean '${near}'?`}`;
+    },
+  });
 }
 
 /** One or several. */
@@ -68,8 +74,10 @@ export const account = z
     'must be a name or a number',
   );
 
+export const variableName = z.string().regex(/^[^=\0]+$/, 'must not be empty and have no "=" or zero byte');
+
 export const environment = z.record(
-  z.string().regex(/^[^=\0]+$/, 'must not be empty and have no "=" or zero byte'),
+  variableName,
   z.string('must be a text').refine((value) => !value.includes('\0'), 'must not contain zero bytes'),
   'must be names and values',
 );

@@ -21,7 +21,7 @@ import { invalidValue, stateError } from '../sys/errors.ts';
 import { makeFolders } from '../sys/make-folders.ts';
 import { type Match, match } from './identity.ts';
 
-const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
+export const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
 /** What fits into a socket's address everywhere. */
 const LONGEST_SOCKET = 103;
 const LARGEST_RECORD = 1 << 20;

@@ -78,7 +78,7 @@ describe('what is wrong is said in one line, under the name that its user wrote'
     [{ workers: 0 }, /^--workers must be auto or/],
     [{ workers: 1.5 }, /^--workers must be auto or/],
     [{ listen: ['tcp://127.0.0.1:1', 'nowhere'] }, /^--listen must be an address such as/],
-    [{ spawnMethod: 'frok' }, /^--spawnMethod must be one of auto, fork, spawn$/],
+    [{ spawnMethod: 'frok' }, /^--spawnMethod must be one of auto, fork, spawn; did you mean 'fork'\?$/],
     [{ bootTimeout: '0' }, /^--bootTimeout must be longer than 0$/],
     [{ gracefulTimeout: 'soon' }, /^--gracefulTimeout must be a time/],
     [{ maxMemory: '3' }, /^--maxMemory needs a unit/],
