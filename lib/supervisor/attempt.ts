@@ -34,6 +34,8 @@ const PASSING: readonly (string | undefined)[] = [
   'ENFILE',
   'ENOBUFS',
   'ETXTBSY',
+  // A socket that is bound for it.
+  'EADDRINUSE',
 ];
 
 export function isLocked(error: unknown): boolean {

@@ -1,6 +1,6 @@
 /**
- * A service that another supervisor runs: watched by its shim, which ends when nothing of the service is left. Nothing is
- * ever sent to it. Made by a starter that finds the lock taken.
+ * A service that another supervisor runs: watched by its shim, which ends when nothing of the service is left, and, where
+ * the shim would outlive it, by that supervisor. Nothing is ever sent to it. Made by a starter that finds the lock taken.
  */
 import type { Watcher } from '../loop/contract.ts';
 import type { Loop } from '../process/loop.ts';
@@ -9,31 +9,46 @@ import type { ServiceRecord } from './state.ts';
 
 export class Elsewhere {
   readonly record: ServiceRecord;
-  readonly #watcher: Watcher;
+  readonly #watchers: readonly Watcher[];
 
-  /** Null when it is not there any more. `onEnd` is called once, later. */
-  static watch(loop: Loop, record: ServiceRecord, onEnd: () => void): Elsewhere | null {
+  /** Null when it is not there any more. `supervisor`: its pid, if the shim has told. `onEnd` is called once, later. */
+  static watch(
+    loop: Loop,
+    record: ServiceRecord,
+    supervisor: number | null,
+    onEnd: () => void,
+  ): Elsewhere | null {
     const { shim, bootId } = record;
-    let watcher: Watcher;
+    const watchers: Watcher[] = [];
+    const ended = () => {
+      for (const watcher of watchers) watcher.stop();
+      onEnd();
+    };
     try {
-      watcher = loop.watchProcess(shim.pid, onEnd);
+      watchers.push(loop.watchProcess(shim.pid, ended));
+      if (supervisor !== null && supervisor !== process.pid) {
+        watchers.push(loop.watchProcess(supervisor, ended));
+      }
+      // Looked at once more: what is watched may be a later process of that number.
+      if (match({ ...shim, bootId }) === 'same') return new Elsewhere(record, watchers);
     } catch {
-      return null;
+      // It has ended meanwhile.
     }
-    // Looked at once more: what is watched may be a later process of that number.
-    if (match({ ...shim, bootId }) !== 'same') {
-      watcher.stop();
-      return null;
-    }
-    return new Elsewhere(record, watcher);
+    for (const watcher of watchers) watcher.stop();
+    return null;
   }
 
-  private constructor(record: ServiceRecord, watcher: Watcher) {
+  private constructor(record: ServiceRecord, watchers: readonly Watcher[]) {
     this.record = record;
-    this.#watcher = watcher;
+    this.#watchers = watchers;
+  }
+
+  unref(): this {
+    for (const watcher of this.#watchers) watcher.unref();
+    return this;
   }
 
   stop(): void {
-    this.#watcher.stop();
+    for (const watcher of this.#watchers) watcher.stop();
   }
 }

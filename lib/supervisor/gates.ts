@@ -338,6 +338,8 @@ export type GateSpec = (
 /** What gates of a service need to know of it. */
 export interface GateAround {
   readonly lock: string;
+  /** It runs as another supervisor's: then its lock is in nobody's way, it is joined. */
+  readonly isRunning: () => boolean;
   readonly runIds: () => readonly string[];
   /** Pids of its last run. */
   readonly left: () => readonly number[];
@@ -356,13 +358,16 @@ export function gateOf(spec: GateSpec, around: GateAround): Gate {
   return { ...plainGate(spec, around), ...limits };
 }
 
-function plainGate(spec: GateSpec, { lock, runIds, left, ask, held }: GateAround): Gate {
+function plainGate(spec: GateSpec, { lock, isRunning, runIds, left, ask, held }: GateAround): Gate {
   if ('port' in spec) {
     const hosts = spec.host === undefined ? WILDCARDS : [spec.host].flat();
     return portGate(spec.port, hosts, runIds, held);
   }
   if ('group' in spec) return groupGate(left);
-  if ('lock' in spec) return lockGate(lock, runIds);
+  if ('lock' in spec) {
+    const gate = lockGate(lock, runIds);
+    return { ...gate, look: () => (isRunning() ? null : gate.look()) };
+  }
   if ('unix' in spec) return socketGate(spec.unix, held);
   if ('path' in spec) return pathGate(spec.path, spec.is);
   if ('exec' in spec) return programGate(spec.exec, ask);

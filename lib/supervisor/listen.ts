@@ -109,6 +109,14 @@ export class HeldSockets {
     );
   }
 
+  /** The service goes on with them, and their files stay. */
+  letGo(): void {
+    for (const held of this.#held) {
+      if (held !== null) close(held.fd);
+    }
+    this.#held = this.#held.map(() => null);
+  }
+
   close(): void {
     for (const held of this.#held) {
       if (held === null) continue;

@@ -45,6 +45,11 @@ export class Notices {
     this.#socket.close();
   }
 
+  /** It was ready before we listened. */
+  assumeReady(): void {
+    this.#ready = true;
+  }
+
   /** Fulfilled with null when it has said that it is ready, with what is wrong when the time is over. */
   async ready(within: number, signal: AbortSignal): Promise<string | null> {
     this.#deadline = this.#clock.now() + within;

@@ -6,7 +6,7 @@
 import { readdirSync, statSync } from 'node:fs';
 import { nativeChild } from '../process/native.ts';
 import { signalNumber } from '../sys/signals.ts';
-import { commandOf, factsOf, initialVariable } from './identity.ts';
+import { commandOf, factsOf, type Identity, initialVariable, match } from './identity.ts';
 
 export interface Orphan {
   readonly pid: number;
@@ -34,15 +34,22 @@ function isOf(pid: number, runId: string): boolean {
   return initialVariable(pid, 'FORKBEARD_RUN_ID') === runId && factsOf(pid) !== 'gone';
 }
 
-/** SIGKILL to all that is left of a run, and to what they start meanwhile. */
-export function endRun(runId: string): Orphan[] {
+/**
+ * SIGKILL to all that is left of a run, and to what they start meanwhile. `first`: a process that was written down as its
+ * first one, whatever has become of its environment since.
+ */
+export function endRun(runId: string, first: Identity | null = null): Orphan[] {
   const found = new Map<number, Orphan>();
+  if (first !== null) {
+    const orphan = end(first.pid, runId, () => match(first) === 'same');
+    if (orphan !== null) found.set(first.pid, orphan);
+  }
   // Who is told may have made another one before he heard it.
   for (let turn = 0; turn < 10; turn++) {
     const news = pidsOfRun(runId).filter((pid) => !found.has(pid));
     if (news.length === 0) break;
     for (const pid of news) {
-      const orphan = end(pid, runId);
+      const orphan = end(pid, runId, () => isOf(pid, runId));
       if (orphan !== null) found.set(pid, orphan);
     }
   }
@@ -50,13 +57,13 @@ export function endRun(runId: string): Orphan[] {
 }
 
 /** Null when it is none after all. */
-function end(pid: number, runId: string): Orphan | null {
+function end(pid: number, runId: string, isIt: () => boolean): Orphan | null {
   const native = nativeChild();
   const pidfd = native.open(pid);
   try {
     // From here on the pidfd is that process or nobody; what is read now and is true of it, is true of whom we signal.
     const facts = factsOf(pid);
-    if (facts === 'gone' || !isOf(pid, runId)) return null;
+    if (facts === 'gone' || !isIt()) return null;
     const orphan = {
       pid,
       command: commandOf(pid),

@@ -32,8 +32,8 @@ export interface DependencyPlan {
   readonly until: 'ready' | 'done';
 }
 
-/** `stdio`: 'log' is 'relay'. `sockets` is not set here: they come of `listen`. */
-export interface ServicePlan extends Omit<ServiceOptions, 'sockets' | 'independent' | 'require'> {
+/** `stdio`: 'log' is 'relay'. */
+export interface ServicePlan extends Omit<ServiceOptions, 'independent' | 'require' | 'listen'> {
   readonly kind: 'service';
   readonly mode: Mode;
   /** ms; 0: for ever. Only for what is independent. */

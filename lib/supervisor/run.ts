@@ -5,8 +5,9 @@
  */
 import type { ExitStatus } from '../process/contract.ts';
 import type { Loop } from '../process/loop.ts';
+import { stateError } from '../sys/errors.ts';
 import { endRun, type Orphan } from './orphans.ts';
-import { Shim, type ShimEvents, type ShimOptions, type Started, type StopStep } from './shim.ts';
+import { type Peer, Shim, type ShimEvents, type ShimOptions, type Started, type StopStep } from './shim.ts';
 
 export interface StopTaken {
   readonly signal: string;
@@ -20,8 +21,11 @@ export interface StopTaken {
 /** How a run was over. */
 export interface RunEnd {
   readonly exit: ExitStatus | null;
-  /** `clean`: the shim has seen the last of it go. `lost`: the shim was killed; what was left of the run was ended by its id. */
-  readonly how: 'clean' | 'lost';
+  /**
+   * `clean`: the shim has seen the last of it go. `lost`: the shim was killed; what was left of the run was ended by its
+   * id. `lease`: the shim let go of us and is ending it.
+   */
+  readonly how: 'clean' | 'lost' | 'lease';
   readonly orphans: readonly Orphan[];
 }
 
@@ -34,7 +38,8 @@ export interface RunEvents {
 }
 
 export class Run {
-  readonly id: string;
+  /** Of one that is adopted: '' until it has started. */
+  id: string;
   /** Rejected with what kept it from starting; then there is nothing of it, and no other event. */
   readonly started: Promise<Started>;
   /** The first process's end, or the shim's. */
@@ -52,7 +57,25 @@ export class Run {
   #stopBegan: number | null = null;
   readonly #now: () => number;
 
-  constructor(loop: Loop, id: string, options: ShimOptions, events: RunEvents) {
+  /** Throws what keeps its shim from starting. */
+  static start(loop: Loop, id: string, options: ShimOptions, events: RunEvents): Run {
+    const isKept = options.independent !== undefined;
+    return new Run(loop, id, isKept, events, (heard) => Shim.start(loop, options, heard));
+  }
+
+  /** One that runs already, or whose end is kept: `started` is fulfilled, or rejected when it has a supervisor. */
+  static adopt(loop: Loop, path: string, isShim: (peer: Peer) => boolean, events: RunEvents): Run {
+    return new Run(loop, '', true, events, (heard) => Shim.adopt(loop, path, heard, isShim));
+  }
+
+  /** `isKept`: the shim stays with how it ended until that was heard. */
+  private constructor(
+    loop: Loop,
+    id: string,
+    isKept: boolean,
+    events: RunEvents,
+    connect: (events: ShimEvents) => Shim,
+  ) {
     this.id = id;
     this.#now = () => loop.now();
     let start: (info: Started) => void = () => {};
@@ -78,9 +101,12 @@ export class Run {
       finish(how);
       if (this.info !== null) events.over(how);
     };
+    let isEmpty = false;
+    let isLeaseOver = false;
     const heard: ShimEvents = {
       started: (info) => {
         this.info = info;
+        if (this.id === '') this.id = info.run;
         start(info);
       },
       refused: (error) => {
@@ -94,7 +120,12 @@ export class Run {
         end();
         events.ended(exit, left);
       },
-      empty: () => over({ exit: this.exit, how: 'clean', orphans: [] }),
+      empty: () => {
+        isEmpty = true;
+        // Its lock is free when it is gone, not before.
+        if (isKept) this.shim.dismiss();
+        else over({ exit: this.exit, how: 'clean', orphans: [] });
+      },
       signalled: (signal, to, error) => {
         this.steps.push({ signal, at: this.#now() - (this.#stopBegan ?? this.#now()), to, error });
       },
@@ -103,16 +134,29 @@ export class Run {
         for (const resolve of this.#stuck.splice(0)) resolve();
         events.stuck(left);
       },
-      busy: () => {},
+      busy: (supervisor) => {
+        this.#refused = true;
+        refuse(Object.assign(stateError('BUSY', 'It has a supervisor'), { supervisor }));
+      },
+      leaseOver: () => {
+        isLeaseOver = true;
+      },
       gone: () => {
         if (this.isOver) return;
         if (this.info === null && !this.#refused)
           refuse(new Error('The shim ended before the service began'));
-        const orphans = this.#refused ? [] : endRun(id);
-        over({ exit: this.exit, how: this.#refused ? 'clean' : 'lost', orphans });
+        if (isLeaseOver && this.info !== null) {
+          // It is ending the service; there is none beside it.
+          void endOf(loop, this.shim, this.info.shim).then(() =>
+            over({ exit: this.exit, how: 'lease', orphans: [] }),
+          );
+          return;
+        }
+        const how = this.#refused || isEmpty ? 'clean' : 'lost';
+        over({ exit: this.exit, how, orphans: how === 'lost' && this.id !== '' ? endRun(this.id) : [] });
       },
     };
-    this.shim = Shim.start(loop, options, heard);
+    this.shim = connect(heard);
   }
 
   /** Begins a stop sequence, or another one in its place. Fulfilled when the run is over, or the last step was in vain. */
@@ -124,4 +168,18 @@ export class Run {
       void this.over.then(() => resolve());
     });
   }
+}
+
+async function endOf(loop: Loop, shim: Shim, pid: number): Promise<void> {
+  if (shim.process !== null) {
+    await shim.process.exited;
+    return;
+  }
+  await new Promise<void>((resolve) => {
+    try {
+      loop.watchProcess(pid, () => resolve());
+    } catch {
+      resolve();
+    }
+  });
 }

@@ -92,7 +92,9 @@ export type Cause =
   | 'lease'
   /** What it depends on has failed, or its group has. */
   | 'dependency'
-  | 'guarantee';
+  | 'guarantee'
+  /** A mistake of ours. */
+  | 'internal';
 
 export type ServiceEvent = { readonly service: string } & (
   | { readonly event: 'state'; readonly from: ServiceState; readonly to: ServiceState }

@@ -6,25 +6,35 @@
  * Made by the supervisor, which adds what concerns several services. An error in here ends at this service.
  */
 import { randomUUID } from 'node:crypto';
+import { rmSync } from 'node:fs';
 import type { Loop } from '../process/loop.ts';
 import { stateError } from '../sys/errors.ts';
-import { Attempt, ending, isLocked, refusal, withoutUs } from './attempt.ts';
+import { findRunning } from './adoption.ts';
+import { Attempt, ending, refusal } from './attempt.ts';
 import { Checkup } from './checkup.ts';
 import { type Clock, clockOf } from './clock.ts';
 import { Elsewhere } from './elsewhere.ts';
 import { gateOf, holdersOf, passGates } from './gates.ts';
 import { sleep, unlessAborted } from './health.ts';
-import { bootId } from './identity.ts';
+import { factsOf } from './identity.ts';
+import { shimOptions } from './launch.ts';
 import { HeldSockets } from './listen.ts';
 import { Notices } from './notices.ts';
 import { Operations } from './operations.ts';
 import { pidsOfRun } from './orphans.ts';
 import { ask } from './probes.ts';
 import { RestartPolicy } from './restart.ts';
-import { Run, type RunEnd } from './run.ts';
-import type { Cause, ServiceEvent, ServiceOptions, ServiceStatus, StopReport } from './service-options.ts';
-import type { ShimOptions } from './shim.ts';
-import { lockHolders, type StateDirectory, type Traces } from './state.ts';
+import { Run, type RunEnd, type RunEvents } from './run.ts';
+import type {
+  Cause,
+  Guarantee,
+  ServiceEvent,
+  ServiceOptions,
+  ServiceStatus,
+  StopReport,
+} from './service-options.ts';
+import type { Started } from './shim.ts';
+import type { ServiceRecord, StateDirectory, Traces } from './state.ts';
 import { mayFollow, type ServiceState } from './states.ts';
 
 export interface ServiceAround {
@@ -33,6 +43,18 @@ export interface ServiceAround {
   readonly clock?: Clock;
   readonly onEvent: (event: ServiceEvent) => void;
   readonly onOutput?: (stream: 'stdout' | 'stderr', data: Buffer) => void;
+  /** Before a start, not before an adoption: until what it needs is there. Rejected with an Attempt when it never will be. */
+  readonly needs?: (say: (problem: string) => void, signal: AbortSignal) => Promise<void>;
+  /** It is to be started again: fulfilled when it is its turn. Default: after the delay. */
+  readonly turn?: (due: Due, signal: AbortSignal) => Promise<void>;
+}
+
+export interface Due {
+  readonly cause: Cause;
+  /** ms */
+  readonly delay: number;
+  /** Somebody does not want to wait for that. */
+  readonly hurry: AbortSignal;
 }
 
 export class Service {
@@ -48,6 +70,7 @@ export class Service {
   #since: number;
   #run: Run | null = null;
   #notices: Notices | null = null;
+  #beats: Disposable | null = null;
   #checkup: Checkup | null = null;
   /** Why it is not ready although it runs. */
   #unready: string | null = null;
@@ -85,11 +108,22 @@ export class Service {
    */
   start(): Promise<ServiceStatus> {
     const { last } = this.#operations;
-    if (last?.kind === 'recover') {
+    if (last?.kind === 'recover' || (last?.kind === 'start' && this.#state === 'backoff')) {
       this.#policy.reset();
       this.#hurry.abort();
       return last.promise as Promise<ServiceStatus>;
     }
+    return this.#operations.add('start', async (signal) => {
+      if (!THERE.includes(this.#state)) {
+        this.#policy.reset();
+        await this.#startAnew(signal);
+      }
+      return this.status();
+    });
+  }
+
+  /** A start that nobody asked for: what went wrong before still counts. */
+  revive(): Promise<ServiceStatus> {
     return this.#operations.add('start', async (signal) => {
       if (!THERE.includes(this.#state)) await this.#startAnew(signal);
       return this.status();
@@ -99,6 +133,7 @@ export class Service {
   /** A stop and a start, as one. */
   restart(): Promise<ServiceStatus> {
     return this.#operations.add('restart', async (signal) => {
+      this.#policy.reset();
       await this.#startAnew(signal);
       return this.status();
     });
@@ -114,6 +149,26 @@ export class Service {
       this.#tell({ event: 'stopped', ...report });
       return report;
     });
+  }
+
+  /** Lets go of it, if it is independent and there is something of it: it runs on, for the next supervisor. Else stops it. */
+  async leave(): Promise<StopReport | null> {
+    if (!this.#isIndependent) return this.stop();
+    this.#operations.interrupt(stateError('STOPPED', `Service ${this.name} was let go of`), 'leave');
+    const isLeft = await this.#operations.add('leave', async () => {
+      const run = this.#run;
+      if (run === null || !(await run.started.then(...BOTH)) || run.isOver) return false;
+      this.#held.letGo();
+      const { record } = this.#around.state.find(this.name);
+      if (record !== null && mayFollow(this.#state, 'elsewhere')) {
+        this.#other = Elsewhere.watch(this.#around.loop, record, null, () => {})?.unref() ?? null;
+        this.#enter('elsewhere');
+      }
+      this.#forget();
+      run.shim.disconnect();
+      return true;
+    });
+    return isLeft ? null : this.stop();
   }
 
   /** To its first process. Rejected with ESRCH when that has ended. */
@@ -132,7 +187,7 @@ export class Service {
       pid: other?.pid ?? (this.#run?.exit === null ? (info?.pid ?? null) : null),
       runId: other?.runId ?? this.#run?.id ?? null,
       owned: other === undefined,
-      guarantee: info === null ? null : info.adopts ? 'tree' : 'group',
+      guarantee: info === null ? null : guaranteeOf(info),
       since: this.#clock.now() - this.#since,
       restarts: this.#restarts,
       failures: this.#policy.failures,
@@ -144,8 +199,11 @@ export class Service {
 
   // ---------------------------------------------------------------------------------------------- going up
 
+  get #isIndependent(): boolean {
+    return (this.#options.independent ?? null) !== null;
+  }
+
   async #startAnew(signal: AbortSignal): Promise<void> {
-    this.#policy.reset();
     const { survivors } = await this.#bringDown();
     if (survivors.length > 0) {
       throw stateError('STUCK', `Service ${this.name} cannot be ended: ${survivors.join(', ')}`);
@@ -162,8 +220,7 @@ export class Service {
         return;
       } catch (error) {
         signal.throwIfAborted();
-        if (!(error instanceof Attempt)) throw error;
-        await this.#follow(error, signal);
+        await this.#follow(error instanceof Attempt ? error : await this.#fault(error), signal);
       }
     }
   }
@@ -186,11 +243,26 @@ export class Service {
     this.#restarts++;
     this.#enter('backoff');
     this.#tell({ event: 'backoff', cause: reason, delay, failures, message });
-    if (delay === 0) return;
     this.#hurry = new AbortController();
-    await sleep(this.#clock, delay, AbortSignal.any([signal, this.#hurry.signal])).catch(() => {
-      signal.throwIfAborted();
-    });
+    const hurry = this.#hurry.signal;
+    const { turn } = this.#around;
+    if (turn !== undefined) {
+      await turn({ cause: reason, delay, hurry }, signal).catch((error) => {
+        signal.throwIfAborted();
+        this.#giveUp(error instanceof Attempt ? error.reason : 'internal', (error as Error).message, null);
+      });
+    } else if (delay > 0) {
+      await sleep(this.#clock, delay, AbortSignal.any([signal, hurry])).catch(() => {
+        signal.throwIfAborted();
+      });
+    }
+  }
+
+  /** A mistake of ours ends this service, and nothing else. */
+  async #fault(error: unknown): Promise<Attempt> {
+    await this.#bringDown().catch(() => {});
+    const message = error instanceof Error ? error.message : String(error);
+    return new Attempt('internal', message, { final: true, cause: error });
   }
 
   #giveUp(cause: Cause, message: string, error: Error | null): never {
@@ -204,12 +276,93 @@ export class Service {
     );
   }
 
-  /** Whether it runs already, as another supervisor's. Then it is that one's to start again, until it lets go of it. */
-  #join(): boolean {
-    const { verdict, record } = this.#around.state.find(this.name);
-    if (verdict !== 'running' || record === null) return false;
+  /** One start, up to being ready. Whatever it throws, but for the signal's reason, nothing of it is left then. */
+  async #attempt(signal: AbortSignal): Promise<void> {
+    const limit = this.#clock.now() + this.#options.gateTimeout;
+    for (;;) {
+      this.#enter('gated');
+      try {
+        await this.#try(signal);
+        return;
+      } catch (error) {
+        const isLate = this.#clock.now() >= limit;
+        if (!(error instanceof Attempt) || error.reason !== 'locked' || isLate) throw error;
+      }
+      // Whoever has the lock is about to write down what runs.
+      await sleep(this.#clock, WRITING, signal);
+    }
+  }
+
+  async #try(signal: AbortSignal): Promise<void> {
+    let run = await this.#find(signal);
+    if (run === null) {
+      await this.#around.needs?.((problem) => {
+        this.#problem = problem;
+      }, signal);
+      await this.#passGates(signal);
+      // It may have been started elsewhere while we waited.
+      run = await this.#find(signal);
+    }
+    if (run === 'elsewhere') return;
+    const began = this.#clock.now();
+    await this.#bringUp(run ?? (await this.#begin(signal)), began, signal);
+  }
+
+  /** Up to being ready. */
+  async #bringUp(run: Run, began: number, signal: AbortSignal): Promise<void> {
+    const { pid, ready } = run.info as Started;
+    this.#beat(run);
+    // It says so once, and has.
+    if (ready) this.#notices?.assumeReady();
+    const { require = null } = this.#options;
+    const guarantee = guaranteeOf(run.info as Started);
+    if (require === 'tree' && guarantee !== 'tree') {
+      await this.#end(signal);
+      throw new Attempt('guarantee', `It reaches "${guarantee}", and "${require}" is required`, {
+        final: true,
+      });
+    }
+    // Its end is on its way to us, and it is not ready now, whatever it was.
+    if (factsOf(pid) === 'gone') await unlessAborted(run.ended, signal);
+    const problem = await this.#untilReady(run, signal);
+    if (run.exit !== null || run.isOver) {
+      const { exit, how } = await this.#settle(run, signal);
+      throw new Attempt(lossOf(how), `${ending(exit)} before it was ready`, { exit });
+    }
+    if (problem !== null) {
+      await this.#end(signal);
+      throw new Attempt('not-ready', problem);
+    }
+    this.#policy.ready();
+    this.#problem = null;
+    run.shim.ready();
+    this.#enter('running');
+    this.#tell({ event: 'ready', pid, ms: this.#clock.now() - began });
+    this.#watch(run);
+  }
+
+  /** What of it runs already: as another's, or as ours from now on. */
+  async #find(signal: AbortSignal): Promise<Run | 'elsewhere' | null> {
+    const { loop, state, clock } = this.#around;
+    const found = await findRunning(this.name, { loop, state, clock, events: this.#hearing(), signal });
+    switch (found.kind) {
+      case 'nothing':
+        return null;
+      case 'orphaned':
+        this.#lost = found.record.runId;
+        if (found.orphans.length > 0) this.#tell({ event: 'orphans', orphans: found.orphans });
+        return null;
+      case 'elsewhere':
+        return this.#join(found.record, found.supervisor) ? 'elsewhere' : null;
+      case 'adopted':
+        return this.#adopt(found.run, found.record, signal);
+    }
+  }
+
+  /** Then it is that one's to start again, until it lets go of it. */
+  #join(record: ServiceRecord, supervisor: number | null): boolean {
     const { pid, runId } = record;
-    const other = Elsewhere.watch(this.#around.loop, record, () => {
+    const other = Elsewhere.watch(this.#around.loop, record, supervisor, () => {
       if (this.#other !== other) return;
       this.#other = null;
       this.#tell({ event: 'released', pid, runId });
@@ -222,56 +375,52 @@ export class Service {
     return true;
   }
 
-  /** One start, up to being ready. Whatever it throws, but for the signal's reason, nothing of it is left then. */
-  async #attempt(signal: AbortSignal): Promise<void> {
-    this.#enter('gated');
-    if (this.#join()) return;
-    await this.#passGates(signal);
+  async #adopt(run: Run, record: ServiceRecord | null, signal: AbortSignal): Promise<Run | null> {
+    const { pid } = run.info as Started;
+    this.#run = run;
+    this.#runIds = [...this.#runIds, run.id].slice(-8);
     this.#enter('starting');
-    const began = this.#clock.now();
+    const stale = this.#staleness(record, pid);
+    if (stale !== null) {
+      this.#tell({ event: 'stale', pid, runId: run.id, reason: stale });
+      await this.#end(signal);
+      this.#enter('gated');
+      return null;
+    }
+    this.#around.state.tidy(this.name, run.id, true);
+    this.#tell({ event: 'adopted', pid, runId: run.id, guarantee: guaranteeOf(run.info as Started) });
+    this.#listen(run.id);
+    return run;
+  }
+
+  #staleness(record: ServiceRecord | null, pid: number): string | null {
+    if (!this.#isIndependent) return 'it is independent, and shall not be any more';
+    if (record === null) return null;
+    if (record.pid !== pid) return 'its record is of another process';
+    const isSame = JSON.stringify(record.command) === JSON.stringify(this.#options.command);
+    return isSame ? null : 'its command is another one';
+  }
+
+  /** A new one. */
+  async #begin(signal: AbortSignal): Promise<Run> {
+    this.#enter('starting');
     const run = this.#launch();
     try {
-      const { pid, adopts } = await unlessAborted(run.started, signal);
-      this.#around.state.tidy(this.name, run.id);
-      this.#tell({ event: 'started', pid, runId: run.id, guarantee: adopts ? 'tree' : 'group' });
+      const started = await unlessAborted(run.started, signal);
+      this.#around.state.tidy(this.name, run.id, this.#isIndependent);
+      this.#tell({
+        event: 'started',
+        pid: started.pid,
+        runId: run.id,
+        guarantee: guaranteeOf(started),
+      });
+      return run;
     } catch (error) {
       signal.throwIfAborted();
       await unlessAborted(run.over, signal);
       this.#forget();
-      if (isLocked(error) && (await this.#waitForOther(signal))) return;
       throw refusal(error);
     }
-    const problem = await this.#untilReady(run, signal);
-    if (run.exit !== null || run.isOver) {
-      const { exit, how } = await this.#settle(run, signal);
-      throw new Attempt(how === 'lost' ? 'shim-lost' : 'exit', `${ending(exit)} before it was ready`, {
-        exit,
-      });
-    }
-    if (problem !== null) {
-      await this.#end(signal);
-      throw new Attempt('not-ready', problem);
-    }
-    this.#policy.ready();
-    this.#problem = null;
-    this.#enter('running');
-    this.#tell({ event: 'ready', pid: run.info?.pid as number, ms: this.#clock.now() - began });
-    this.#watch(run);
-  }
-
-  /** Whoever has the lock is about to write down what runs. False when that did not come to pass in time. */
-  async #waitForOther(signal: AbortSignal): Promise<boolean> {
-    const limit = this.#clock.now() + this.#options.gateTimeout;
-    while (!this.#join()) {
-      if (this.#clock.now() >= limit) return false;
-      if (lockHolders(this.#traces.lock)?.length === 0) {
-        // It came to nothing: our turn.
-        await this.#attempt(signal);
-        return true;
-      }
-      await sleep(this.#clock, WRITING, signal);
-    }
-    return true;
   }
 
   async #passGates(signal: AbortSignal): Promise<void> {
@@ -279,6 +428,7 @@ export class Service {
     const around = {
       held: this.#held,
       lock: this.#traces.lock,
+      isRunning: () => this.#around.state.find(this.name).verdict === 'running',
       runIds: () => this.#runIds,
       left: () => (this.#lost === null ? [] : pidsOfRun(this.#lost)),
       ask: (command: readonly [string, ...string[]]) => {
@@ -288,9 +438,8 @@ export class Service {
       },
     };
     try {
-      const own = listen?.length
-        ? [this.#held.gate((port) => holdersOf(port, this.#runIds), onGateTimeout)]
-        : [];
+      const mine = this.#held.gate((port) => holdersOf(port, this.#runIds), onGateTimeout);
+      const own = listen?.length ? [{ ...mine, look: () => (around.isRunning() ? null : mine.look()) }] : [];
       const report = await passGates({
         gates: [...own, ...gates.map((spec) => gateOf(spec, around))],
         within: gateTimeout,
@@ -312,56 +461,67 @@ export class Service {
 
   /** The program, with its shim. */
   #launch(): Run {
-    const { name, command, stop, live, stdio, settings, group } = this.#options;
     const runId = randomUUID();
     // The last few: whoever is still on his way out belongs to one of them.
     this.#runIds = [...this.#runIds, runId].slice(-8);
     try {
-      const notices = new Notices(this.#around.loop, {
-        path: this.#around.state.notifyPath(name, runId),
-        shim: () => this.#run?.shim.process?.pid ?? null,
-        clock: this.#clock,
-        uid: settings?.uid,
+      const { loop, state } = this.#around;
+      const notifyPath = this.#listen(runId);
+      const options = shimOptions(this.#options, {
+        runId,
+        state,
+        notifyPath,
+        held: this.#held,
       });
-      this.#notices = notices;
-      const watchdog: Record<string, string> =
-        live !== null && 'notify' in live ? { WATCHDOG_USEC: String(live.every * 1000) } : {};
-      const own = { FORKBEARD_RUN_ID: runId, FORKBEARD_SERVICE: name, NOTIFY_SOCKET: notices.path };
-      const options: ShimOptions = {
-        command,
-        env: { ...withoutOurs(this.#options.env), ...watchdog, ...own },
-        sockets: this.#held.descriptors,
-        socketNames: this.#held.names,
-        lock: this.#traces.lock,
-        record: { path: this.#traces.record, head: { service: name, runId, bootId: bootId(), command } },
-        orphaned: withoutUs(stop),
-        ...(stdio === undefined ? {} : { stdio }),
-        ...(settings === undefined ? {} : { settings }),
-        ...(group === undefined ? {} : { group }),
-      };
-      const run = new Run(this.#around.loop, runId, options, {
-        output: (stream, data) => this.#around.onOutput?.(stream, data),
-        ended: (exit, left) => {
-          this.#lastExit = exit;
-          this.#tell({ event: 'exit', exit, left, asked: this.#state === 'stopping' });
-          this.#lookAfter();
-        },
-        stuck: (survivors) => {
-          if (mayFollow(this.#state, 'stuck')) this.#enter('stuck');
-          this.#tell({ event: 'stuck', survivors });
-        },
-        over: ({ how, orphans }) => {
-          this.#lost = how === 'lost' ? runId : null;
-          if (orphans.length > 0) this.#tell({ event: 'orphans', orphans });
-          this.#lookAfter();
-        },
-      });
+      const run = Run.start(loop, runId, options, this.#hearing());
       this.#run = run;
       return run;
     } catch (error) {
       this.#forget();
       throw refusal(error);
     }
+  }
+
+  #hearing(): RunEvents {
+    return {
+      output: (stream, data) => this.#around.onOutput?.(stream, data),
+      ended: (exit, left) => {
+        this.#lastExit = exit;
+        this.#tell({ event: 'exit', exit, left, asked: this.#state === 'stopping' });
+        this.#lookAfter();
+      },
+      stuck: (survivors) => {
+        if (mayFollow(this.#state, 'stuck')) this.#enter('stuck');
+        this.#tell({ event: 'stuck', survivors });
+      },
+      over: ({ how, orphans }) => {
+        this.#lost = how === 'lost' ? (this.#run?.id ?? null) : null;
+        if (orphans.length > 0) this.#tell({ event: 'orphans', orphans });
+        this.#lookAfter();
+      },
+    };
+  }
+
+  /** To what it says of itself. Returns where. */
+  #listen(runId: string): string {
+    const path = this.#around.state.notifyPath(this.name, runId);
+    // A supervisor before us listened there, if it is one that we have adopted.
+    rmSync(path, { force: true });
+    this.#notices = new Notices(this.#around.loop, {
+      path,
+      shim: () => this.#run?.info?.shim ?? this.#run?.shim.process?.pid ?? null,
+      clock: this.#clock,
+      uid: this.#options.settings?.uid,
+    });
+    return path;
+  }
+
+  /** So that it is not taken for lost while we are there. */
+  #beat(run: Run): void {
+    const lease = this.#options.independent?.lease ?? 0;
+    run.shim.beat();
+    if (lease === 0) return;
+    this.#beats = this.#clock.after(Math.max(1, lease / 4), () => this.#beat(run));
   }
 
   /** Null when it is; else what is wrong. Over at once when it ends. */
@@ -422,7 +582,7 @@ export class Service {
     } else if (run.exit !== null || run.isOver) {
       this.#recover(async (signal) => {
         const { exit, how } = await this.#settle(run, signal);
-        return new Attempt(how === 'lost' ? 'shim-lost' : 'exit', ending(exit), { exit });
+        return new Attempt(lossOf(how), ending(exit), { exit });
       });
     }
   }
@@ -483,6 +643,8 @@ export class Service {
     this.#checkup?.stop();
     this.#checkup = null;
     this.#unready = null;
+    this.#beats?.[Symbol.dispose]();
+    this.#beats = null;
     this.#notices?.close();
     this.#notices = null;
     this.#run = null;
@@ -514,10 +676,14 @@ const THERE: readonly ServiceState[] = ['running', 'unhealthy', 'elsewhere'];
 /** Whose clients are told so, and do not wait. */
 const LETS_GO: readonly ServiceState[] = ['down', 'done', 'failed', 'elsewhere'];
 
-/** What whoever runs us has told us alone. */
-function withoutOurs(env: ServiceOptions['env']): Record<string, string> {
-  const { LISTEN_FDS, LISTEN_PID, LISTEN_FDNAMES, WATCHDOG_USEC, WATCHDOG_PID, ...theirs } = env;
-  return theirs;
+const BOTH = [() => true, () => false] as const;
+
+function guaranteeOf({ adopts }: Started): Guarantee {
+  return adopts ? 'tree' : 'group';
+}
+
+function lossOf(how: RunEnd['how']): Cause {
+  return how === 'lost' ? 'shim-lost' : how === 'lease' ? 'lease' : 'exit';
 }
 
 /** How soon to look again for what the owner of a lock writes down, ms. */

@@ -3,6 +3,7 @@
  * earlier supervisor that is found at its socket. Turns calls into frames and frames into typed events; decides nothing.
  * The service is never a child of this process, so that nothing of it depends on how this process ends.
  */
+import { randomBytes } from 'node:crypto';
 import { rmSync } from 'node:fs';
 import type { Readable, Writable } from 'node:stream';
 import { shimProgram } from '../native.ts';
@@ -62,6 +63,17 @@ export interface Started {
   readonly shim: number;
   /** Orphans of the service come to the shim: nothing of it can get away. */
   readonly adopts: boolean;
+  /** The run that it is; '' when nobody said. */
+  readonly run: string;
+  /** A supervisor before us has found it ready. */
+  readonly ready: boolean;
+}
+
+/** Who listens where a shim is expected: known before anything that it says is believed. */
+export interface Peer {
+  /** 0 where the system does not tell. */
+  readonly pid: number;
+  readonly uid: number;
 }
 
 export interface ShimEvents {
@@ -77,20 +89,31 @@ export interface ShimEvents {
   signalled(signal: string, to: readonly number[], error: Error | null): void;
   /** The last step did not end them. After a SIGKILL it is tried again and again. */
   stuck(left: readonly number[]): void;
-  /** Another supervisor is connected to it. */
-  busy(): void;
+  /** Another supervisor is connected to it: its pid, 0 where the system does not tell. */
+  busy(supervisor: number): void;
+  /** Nobody has renewed its lease: it lets go of us, and ends the service. */
+  leaseOver(): void;
   /** The connection has ended: the shim with it, unless it is independent. Always the last event. */
   gone(): void;
 }
 
 type Message =
-  | { event: 'started'; pid: number; startTime: number; shim: number; adopts: 0 | 1 }
+  | {
+      event: 'started';
+      pid: number;
+      startTime: number;
+      shim: number;
+      adopts: 0 | 1;
+      ready: 0 | 1;
+      run: string;
+    }
   | { event: 'refused'; errno: number; step: number; fd: number; where: string }
   | { event: 'exited'; status: number; left: number[] }
   | { event: 'signalled'; signal: number; errno: number; to: number[] }
   | { event: 'delivered'; signal: number; errno: number }
   | { event: 'stuck'; left: number[] }
-  | { event: 'empty' | 'busy' | 'lease-over' };
+  | { event: 'busy'; pid: number }
+  | { event: 'empty' | 'lease-over' };
 
 /** Where the service's further descriptors are in the shim, so that none is in another's way. */
 const FIRST_GIVEN = 10;
@@ -111,17 +134,18 @@ export class Shim {
 
   /** Throws what keeps the shim itself from starting; what keeps the service from it is the event `refused`. */
   static start(loop: Loop, options: ShimOptions, events: ShimEvents): Shim {
-    const plan = planOf(options);
+    // A place of its own for each starter: the shim that gets the lock puts it where it shall be.
+    const made = options.independent && `${options.independent.path}.${randomBytes(4).toString('hex')}`;
+    const plan = planOf(options, made);
     const [mine, theirs] = sys.socketpair('stream');
     let listener: number | undefined;
     try {
-      const { independent } = options;
-      if (independent !== undefined) listener = sys.listen({ path: independent.path }, { backlog: 8 });
+      if (made !== undefined) listener = sys.listen({ path: made }, { backlog: 8 });
       const child = loop.spawn({
         command: [shimProgram()],
         env: { ...process.env, ...markOf(options.env) },
         // The terminal's signals are for the supervisor, and its end is none of an independent service.
-        group: independent === undefined ? 'new' : 'session',
+        group: made === undefined ? 'new' : 'session',
         stdio: shimStdio(options, theirs, listener),
       });
       const shim = new Shim(loop, mine, events, child, options.command[0]);
@@ -130,7 +154,7 @@ export class Shim {
     } catch (error) {
       sys.close(mine);
       // Nobody will ever answer there.
-      if (listener !== undefined) rmSync(options.independent?.path as string, { force: true });
+      if (made !== undefined) rmSync(made, { force: true });
       throw error;
     } finally {
       sys.close(theirs);
@@ -138,13 +162,22 @@ export class Shim {
     }
   }
 
-  /** The shim that listens at `path`. Throws ECONNREFUSED or ENOENT when there is none. */
-  static adopt(loop: Loop, path: string, events: ShimEvents): Shim {
+  /**
+   * The shim that listens at `path`. Throws ECONNREFUSED or ENOENT when there is none, and ERR_FORKBEARD_STRANGER when
+   * `isShim` does not believe it: then nothing was sent to it, and nothing read.
+   */
+  static adopt(loop: Loop, path: string, events: ShimEvents, isShim: (peer: Peer) => boolean): Shim {
     const fd = sys.socket('unix', 'stream');
     const result = sys.connect(fd, { path });
     if (result < 0) {
       sys.close(fd);
       throw systemError(result, 'connect', { path });
+    }
+    try {
+      if (!isShim(sys.peerCredentials(fd))) throw stateError('STRANGER', `${path} is no shim's`);
+    } catch (error) {
+      sys.close(fd);
+      throw error;
     }
     return new Shim(loop, fd, events, null, '');
   }
@@ -199,6 +232,11 @@ export class Shim {
     this.#wire.send('S', bytesOf(Int32Array.from(rows)));
   }
 
+  /** It is ready: to be told to a supervisor that adopts it. */
+  ready(): void {
+    this.#wire.send('R');
+  }
+
   /** The lease begins anew. */
   beat(): void {
     this.#wire.send('B');
@@ -231,7 +269,15 @@ export class Shim {
     if (kind === 'O') {
       this.#events.output(body[0] === 2 ? 'stderr' : 'stdout', body.subarray(1));
     } else if (kind === 'J') {
-      this.#hear(JSON.parse(body.toString()) as Message);
+      let message: Message;
+      try {
+        message = JSON.parse(body.toString()) as Message;
+      } catch {
+        this.#wire.close();
+        this.#end();
+        return;
+      }
+      this.#hear(message);
     }
   }
 
@@ -239,9 +285,16 @@ export class Shim {
     const events = this.#events;
     switch (message.event) {
       case 'started': {
-        const { pid, startTime, shim, adopts } = message;
+        const { pid, startTime, shim, adopts, ready, run } = message;
         this.#pid = pid;
-        events.started({ pid, startTime: startTime < 0 ? null : startTime, shim, adopts: adopts === 1 });
+        events.started({
+          pid,
+          startTime: startTime < 0 ? null : startTime,
+          shim,
+          adopts: adopts === 1,
+          ready: ready === 1,
+          run,
+        });
         break;
       }
       case 'refused':
@@ -270,7 +323,10 @@ export class Shim {
         events.empty();
         break;
       case 'busy':
-        events.busy();
+        events.busy(message.pid);
+        break;
+      case 'lease-over':
+        events.leaseOver();
         break;
     }
   }
@@ -355,17 +411,20 @@ function requestOf(options: ShimOptions): SpawnRequest {
   return request;
 }
 
-function planOf(options: ShimOptions): Buffer {
+function planOf(options: ShimOptions, made: string | undefined): Buffer {
   const request = requestOf(options);
   const { lock, record, independent, orphaned } = options;
   const life: string[] = [];
+  const runId = options.env['FORKBEARD_RUN_ID'];
+  // It comes back in JSON.
+  if (runId !== undefined && /^[\w-]+$/.test(runId)) life.push(`run=${runId}`);
   if (lock !== undefined) life.push(`lock=${lock}`);
   if (record !== undefined) {
     life.push(`record=${record.path}`, `record-head=${JSON.stringify(record.head).slice(0, -1)}`);
   }
   if (independent !== undefined) {
     life.push('independent=1', `lease=${milliseconds(independent.lease)}`);
-    life.push(`listener=${LISTENER}`, `listener-path=${independent.path}`);
+    life.push(`listener=${LISTENER}`, `listener-path=${independent.path}`, `listener-made=${made}`);
   }
   for (const { signal, wait } of orphaned)
     life.push(`orphaned=${signalNumber(signal)} ${milliseconds(wait)}`);

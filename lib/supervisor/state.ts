@@ -114,13 +114,30 @@ export class StateDirectory {
     return socketPath(join(this.path, `${service}.${runId.slice(0, 8)}.notify`));
   }
 
-  /** Removes what earlier runs of a service left there. For who has its lock. */
-  tidy(service: string, runId: string): void {
+  /** Removes what earlier runs of a service left there. For who has its lock. `door`: its shim listens at its socket. */
+  tidy(service: string, runId: string, door: boolean): void {
     const own = basename(this.notifyPath(service, runId));
     for (const name of readdirSync(this.path)) {
-      const [, of] = /^(.*)\.[0-9a-f]{8}\.notify$/.exec(name) ?? [];
+      const [, of = ''] = /^(.*)(?:\.[0-9a-f]{8}\.notify|\.sock\.[0-9a-f]{8})$/.exec(name) ?? [];
       if (of === service && name !== own) rmSync(join(this.path, name), { force: true });
     }
+    if (!door) rmSync(this.of(service).socket, { force: true });
+  }
+
+  /** Services that have a lock here: each that was ever started. */
+  services(): string[] {
+    return readdirSync(this.path)
+      .filter((name) => name.endsWith('.lock'))
+      .map((name) => name.slice(0, -'.lock'.length))
+      .filter((name) => NAME.test(name));
+  }
+
+  /** Whether who listens at the service's socket is its shim: it holds the lock, which is in nobody's reach but ours. */
+  isShim(service: string, { pid, uid }: { readonly pid: number; readonly uid: number }): boolean {
+    if (uid !== process.geteuid?.()) return false;
+    const holders = lockHolders(this.of(service).lock);
+    // Where the system tells neither, the directory keeps others out.
+    return pid <= 0 || holders === null || holders.includes(pid);
   }
 
   /** What is known of a service. Sends nothing to anybody. */

@@ -30,12 +30,13 @@ const NEXT: Readonly<Record<ServiceState, readonly ServiceState[]>> = {
   gated: ['starting', 'elsewhere', 'backoff', 'failed', 'done', 'down'],
   starting: ['running', 'elsewhere', 'gated', 'stopping', 'settling', 'backoff', 'failed', 'done', 'down'],
   elsewhere: ['gated', 'down'],
-  running: ['unhealthy', 'stopping', 'settling', 'backoff', 'failed', 'done'],
-  unhealthy: ['running', 'stopping', 'settling', 'backoff', 'failed', 'done'],
+  // Elsewhere: it was let go of.
+  running: ['unhealthy', 'elsewhere', 'stopping', 'settling', 'backoff', 'failed', 'done'],
+  unhealthy: ['running', 'elsewhere', 'stopping', 'settling', 'backoff', 'failed', 'done'],
   stopping: ['down', 'stuck', 'gated', 'backoff', 'failed', 'done'],
-  settling: ['backoff', 'failed', 'done', 'stuck', 'stopping', 'down'],
+  settling: ['elsewhere', 'backoff', 'failed', 'done', 'stuck', 'stopping', 'down'],
   stuck: ['stopping', 'down', 'gated', 'backoff', 'failed', 'done'],
-  backoff: ['gated', 'down'],
+  backoff: ['gated', 'down', 'failed'],
   done: ['gated', 'down'],
   failed: ['gated', 'down'],
 };

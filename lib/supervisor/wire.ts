@@ -8,6 +8,8 @@ import * as sys from '../sys/index.ts';
 
 const HEAD = 5;
 const CHUNK = 65_536;
+/** No frame of a shim's is as large. What announces more is none. */
+const LARGEST = 1 << 20;
 
 export interface WireHandlers {
   /** `body` is the handler's to keep. */
@@ -79,7 +81,13 @@ export class Wire {
     this.#in = Buffer.concat([this.#in, chunk.subarray(0, count)]);
     let at = 0;
     while (this.#open && this.#in.length - at >= HEAD) {
-      const end = at + HEAD + this.#in.readUInt32LE(at);
+      const length = this.#in.readUInt32LE(at);
+      if (length > LARGEST) {
+        this.close();
+        this.#handlers.onEnd();
+        return;
+      }
+      const end = at + HEAD + length;
       if (this.#in.length < end) break;
       const kind = String.fromCharCode(this.#in[at + 4] as number);
       const body = Buffer.from(this.#in.subarray(at + HEAD, end));

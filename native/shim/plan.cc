@@ -48,6 +48,10 @@ bool ReadOption(std::string_view name, const char* value, Plan* plan) {
     plan->listener = atoi(value);
   } else if (name == "listener-path") {
     plan->listener_path = value;
+  } else if (name == "listener-made") {
+    plan->listener_made = value;
+  } else if (name == "run") {
+    plan->run = value;
   } else if (name == "orphaned") {
     char* at;
     long signal = strtol(value, &at, 10);

@@ -32,6 +32,10 @@ struct Plan {
   // Listens for supervisors that come back. -1: none.
   int listener = -1;
   std::string listener_path;
+  // Where the socket was bound: it is put in its place by who has the lock, so that no starter is in another's way.
+  std::string listener_made;
+  // Told to supervisors that come back.
+  std::string run;
   // What is done when nobody is there to say.
   std::vector<Step> orphaned;
 };

@@ -3,11 +3,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 #if defined(__linux__)
 #include <sys/prctl.h>
+#else
+#include <sys/un.h>
 #endif
 
 #include <algorithm>
@@ -26,6 +29,7 @@ constexpr size_t kMostUnheard = size_t{64} * 1024;
 constexpr int64_t kAgain = 5000;
 // How often to look where nobody tells us of the end of orphans.
 constexpr int kLook = 20;
+constexpr int kDoorBacklog = 8;
 
 int64_t Now() {
   timespec now;
@@ -49,19 +53,33 @@ std::string List(const char* name, const std::vector<int32_t>& numbers) {
   return text += ']';
 }
 
-// Only who could signal us anyway may tell us what to do.
-bool IsOurs(int fd) {
+struct Peer {
+  uid_t uid;
+  pid_t pid;  // 0 where the system does not tell
+};
+
+bool ReadPeer(int fd, Peer* out) {
 #if defined(__linux__)
   struct ucred peer;
   socklen_t length = sizeof peer;
   if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) < 0) return false;
-  uid_t uid = peer.uid;
+  *out = {peer.uid, peer.pid};
 #else
-  uid_t uid;
   gid_t gid;
-  if (getpeereid(fd, &uid, &gid) < 0) return false;
+  *out = {0, 0};
+  if (getpeereid(fd, &out->uid, &gid) < 0) return false;
+#if defined(LOCAL_PEERPID)
+  socklen_t length = sizeof out->pid;
+  if (getsockopt(fd, SOL_LOCAL, LOCAL_PEERPID, &out->pid, &length) < 0) out->pid = 0;
 #endif
-  return uid == geteuid() || uid == 0;
+#endif
+  return true;
+}
+
+// Only who could signal us anyway may tell us what to do.
+bool IsOurs(int fd) {
+  Peer peer;
+  return ReadPeer(fd, &peer) && (peer.uid == geteuid() || peer.uid == 0);
 }
 
 // Where the service's input and output were: whoever waits for their end waits for the service, not for us.
@@ -165,7 +183,9 @@ void Shim::OnConnection() {
   if (!connection || !IsOurs(connection.get())) return;
   if (wire_.open()) {
     Wire other(std::move(connection));
-    other.Send('J', "{\"event\":\"busy\"}");
+    Peer owner;
+    const pid_t pid = ReadPeer(wire_.fd(), &owner) ? owner.pid : 0;
+    other.Send('J', "{\"event\":\"busy\"" + Field("pid", pid) + "}");
     return;
   }
   wire_ = Wire(std::move(connection));
@@ -204,6 +224,8 @@ void Shim::OnFrame(const Frame& frame) {
   } else if (frame.kind == 'S') {
     std::vector<Step> steps;
     if (ReadSteps(frame.body, &steps)) Begin(std::move(steps));
+  } else if (frame.kind == 'R') {
+    ready_ = true;
   } else if (frame.kind == 'D' && tree_.pid() == 0) {
     Leave();
   }
@@ -224,7 +246,8 @@ void Shim::Tell(const std::string& event, const std::string& fields) {
 // To a supervisor that comes back: all that it has missed.
 void Shim::TellState() {
   Tell("started", Field("pid", service_) + Field("startTime", birth_) + Field("shim", getpid()) +
-                      Field("adopts", tree_.adopts() ? 1 : 0));
+                      Field("adopts", tree_.adopts() ? 1 : 0) + Field("ready", ready_ ? 1 : 0) +
+                      ",\"run\":\"" + plan_.run + "\"");
   for (Relay& relay : relays_) {
     if (!relay.unheard.empty()) wire_.Send('O', static_cast<char>(relay.target) + relay.unheard);
     relay.unheard.clear();
@@ -256,11 +279,8 @@ void Shim::Start(const std::string& body) {
   refusal = {ReadDescriptors(plan_.rows, plan_.paths, &plan_.spawn, &plan_.pipes),
              static_cast<int>(SpawnStep::kPipe), -1, ""};
   if (Refuse(refusal)) return;
-  if (plan_.listener >= 0) {
-    listener_ = Fd(plan_.listener);
-    SetCloseOnExec(listener_.get(), true);
-    SetNonBlocking(listener_.get(), true);
-  }
+  refusal = {OpenDoor(), 0, -1, "listener"};
+  if (Refuse(refusal)) return;
   refusal = {tree_.Prepare(&plan_), static_cast<int>(SpawnStep::kFork), -1, ""};
   if (Refuse(refusal)) return;
   service_ = tree_.pid();
@@ -288,10 +308,30 @@ void Shim::Start(const std::string& body) {
   TellState();
 }
 
+// Only with the lock: what is at that path now is nobody's any more.
+int Shim::OpenDoor() {
+  if (plan_.listener < 0) return 0;
+  Fd door(plan_.listener);
+  SetCloseOnExec(door.get(), true);
+  SetNonBlocking(door.get(), true);
+  // Once more, by us: who connects is told by the kernel that we are who listens, and not who bound it.
+  if (listen(door.get(), kDoorBacklog) < 0) return -errno;
+  if (!plan_.listener_made.empty()) {
+    if (rename(plan_.listener_made.c_str(), plan_.listener_path.c_str()) < 0) {
+      // Whoever had the lock before has tidied up; with the next start it is there.
+      return errno == ENOENT ? -EAGAIN : -errno;
+    }
+    plan_.listener_made.clear();
+  }
+  listener_ = std::move(door);
+  return 0;
+}
+
 // True when it is one: then there is nothing of the service, and soon nothing of us.
 bool Shim::Refuse(const Refusal& refusal) {
   if (refusal.error == 0) return false;
   record_.Remove();
+  if (!plan_.listener_made.empty()) unlink(plan_.listener_made.c_str());
   lock_.Release();
   Tell("refused", Field("errno", refusal.error) + Field("step", refusal.step) + Field("fd", refusal.fd) +
                       ",\"where\":\"" + refusal.where + "\"");

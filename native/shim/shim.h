@@ -44,6 +44,7 @@ class Shim {
 
   void Start(const std::string& body);
   bool Refuse(const Refusal& refusal);
+  int OpenDoor();
   void LookAtTree();
   void Abandoned();
   void Begin(std::vector<Step> steps);
@@ -68,6 +69,7 @@ class Shim {
   bool told_empty_ = false;
   bool abandoned_ = false;
   bool leaving_ = false;
+  bool ready_ = false;
   pid_t service_ = 0;
   int64_t birth_ = -1;
   pid_t parent_ = 0;

@@ -6,6 +6,7 @@ import { Loop, sys } from 'forkbeard';
 import { describe, expect, test } from 'vitest';
 import { shimProgram } from '../../dist/native.js';
 import { Shim, type ShimOptions } from '../../dist/supervisor/shim.js';
+import { lockHolders } from '../../dist/supervisor/state.js';
 import { signalSet } from '../process/support.ts';
 import { alive, coupled, environment, eventually, folder, marked, Recorder, run } from './support.ts';
 
@@ -298,12 +299,13 @@ describe('who outlives whom', () => {
     await supervisor.kill('SIGKILL');
     expect(alive(pid)).toBe(true);
 
+    const isShim = ({ pid: peer }: { pid: number }) => peer === lockHolders(lock)?.[0];
     const again = new Recorder();
-    const found = Shim.adopt(loop, path, again);
+    const found = Shim.adopt(loop, path, again, isShim);
     await again.until('started');
     expect(again.pid).toBe(pid);
     const other = new Recorder();
-    Shim.adopt(loop, path, other);
+    Shim.adopt(loop, path, other, isShim);
     await other.until('gone');
     expect(other.names).toEqual(['busy', 'gone']);
     found.disconnect();
@@ -312,7 +314,7 @@ describe('who outlives whom', () => {
     await eventually('its end', () => !alive(pid));
     expect((await ended(coupled('exit 0', { lock }))).error).toMatchObject({ code: 'ERR_FORKBEARD_LOCKED' });
     const last = new Recorder();
-    const kept = Shim.adopt(loop, path, last);
+    const kept = Shim.adopt(loop, path, last, isShim);
     await last.until('empty');
     expect(last.exit).toMatchObject({ pid, exitCode: 42 });
     expect(last.text).toContain('last');

@@ -46,6 +46,7 @@ export class Recorder implements ShimEvents {
   };
   stuck = () => this.#note('stuck');
   busy = () => this.#note('busy');
+  leaseOver = () => this.#note('leaseOver');
   gone = () => this.#note('gone');
 
   get pid(): number {

@@ -1,0 +1,76 @@
+/**
+ * What of a service runs already, before it is started: nothing, an instance that has lost its supervisor and is taken
+ * over, one that has another, or processes whose shim was killed, which are ended. Asked by a service's starter.
+ *
+ * Believed is only what nobody else could have put there: the directory is ours, the record's facts are compared with the
+ * process, and who listens at the socket holds the lock.
+ */
+import type { Loop } from '../process/loop.ts';
+import { type Clock, clockOf } from './clock.ts';
+import { sleep, unlessAborted } from './health.ts';
+import { endRun, type Orphan } from './orphans.ts';
+import { Run, type RunEvents } from './run.ts';
+import type { ServiceRecord, StateDirectory } from './state.ts';
+
+export type Found =
+  | { readonly kind: 'nothing' }
+  | { readonly kind: 'adopted'; readonly run: Run; readonly record: ServiceRecord | null }
+  /** `supervisor`: whose it is, where the shim has told that and would outlive it. */
+  | { readonly kind: 'elsewhere'; readonly record: ServiceRecord; readonly supervisor: number | null }
+  /** It ran without a shim, and was ended as far as that may be done. */
+  | { readonly kind: 'orphaned'; readonly record: ServiceRecord; readonly orphans: readonly Orphan[] };
+
+export interface Search {
+  readonly loop: Loop;
+  readonly state: StateDirectory;
+  readonly clock?: Clock | undefined;
+  readonly events: RunEvents;
+  readonly signal: AbortSignal;
+}
+
+/** A shim that does not say who it is within this, ms, is kept from it, and left alone. */
+const SAYING = 10_000;
+/** How soon to ask again one whose end another supervisor is about to hear. */
+const AGAIN = 5;
+
+export async function findRunning(service: string, search: Search): Promise<Found> {
+  const { loop, state, signal } = search;
+  const clock = search.clock ?? clockOf(loop);
+  const limit = clock.now() + SAYING;
+  for (;;) {
+    const { verdict, record } = state.find(service);
+    if (verdict === 'orphaned' && record !== null) {
+      return { kind: 'orphaned', record, orphans: endRun(record.runId, record) };
+    }
+    const elsewhere = (supervisor: number | null): Found =>
+      verdict === 'running' && record !== null
+        ? { kind: 'elsewhere', record, supervisor }
+        : { kind: 'nothing' };
+    try {
+      return { kind: 'adopted', run: await adopt(service, search, clock), record };
+    } catch (error) {
+      signal.throwIfAborted();
+      const { code, supervisor = 0 } = error as NodeJS.ErrnoException & { supervisor?: number };
+      if (code !== 'ERR_FORKBEARD_BUSY') return elsewhere(null);
+      if (verdict === 'running') return elsewhere(supervisor > 0 ? supervisor : null);
+      if (clock.now() >= limit) return { kind: 'nothing' };
+    }
+    await sleep(clock, AGAIN, signal);
+  }
+}
+
+/** Rejected when there is no shim, or it has a supervisor. */
+async function adopt(service: string, { loop, state, events, signal }: Search, clock: Clock): Promise<Run> {
+  const run = Run.adopt(loop, state.of(service).socket, (peer) => state.isShim(service, peer), events);
+  const late = new AbortController();
+  const timer = clock.after(SAYING, () => late.abort(new Error('The shim does not answer')));
+  try {
+    await unlessAborted(run.started, AbortSignal.any([signal, late.signal]));
+    return run;
+  } catch (error) {
+    run.shim.disconnect();
+    throw error;
+  } finally {
+    timer[Symbol.dispose]();
+  }
+}
