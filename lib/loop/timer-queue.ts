@@ -358,14 +358,10 @@ class DeadlineHeap {
       const parent = (at - 1) >> 2;
       const parentTime = keys[2 * parent] as number;
       if (parentTime < time || (parentTime === time && (keys[2 * parent + 1] as number) < added)) break;
-      keys[2 * at] = parentTime;
-      keys[2 * at + 1] = keys[2 * parent + 1] as number;
-      slots[at] = slots[parent] as number;
+      put(keys, slots, at, parentTime, keys[2 * parent + 1] as number, slots[parent] as number);
       at = parent;
     }
-    keys[2 * at] = time;
-    keys[2 * at + 1] = added;
-    slots[at] = slot;
+    put(keys, slots, at, time, added, slot);
   }
 
   /** Puts an entry at a free place, or below it. */
@@ -388,14 +384,10 @@ class DeadlineHeap {
         childTime = otherTime;
       }
       if (childTime > time || (childTime === time && (keys[2 * child + 1] as number) > added)) break;
-      keys[2 * at] = childTime;
-      keys[2 * at + 1] = keys[2 * child + 1] as number;
-      slots[at] = slots[child] as number;
+      put(keys, slots, at, childTime, keys[2 * child + 1] as number, slots[child] as number);
       at = child;
     }
-    keys[2 * at] = time;
-    keys[2 * at + 1] = added;
-    slots[at] = slot;
+    put(keys, slots, at, time, added, slot);
   }
 
   #allocate(capacity: number): void {
@@ -406,6 +398,20 @@ class DeadlineHeap {
     slots.set(this.#slots.subarray(0, this.#size));
     this.#slots = slots;
   }
+}
+
+/** Writes an entry of a heap. */
+function put(
+  keys: Float64Array,
+  slots: Int32Array,
+  at: number,
+  time: number,
+  added: number,
+  slot: number,
+): void {
+  keys[2 * at] = time;
+  keys[2 * at + 1] = added;
+  slots[at] = slot;
 }
 
 function lowestBit(word: number): number {
