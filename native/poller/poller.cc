@@ -139,7 +139,7 @@ void Poller::Remove(uint32_t slot) {
 bool Poller::Deliver(uint32_t slot, uint32_t generation, uint32_t mask, Event* out) {
   if (slot >= interests_.size() || interests_[slot].state != Interest::State::kKernel ||
       interests_[slot].generation != generation) {
-    ghosts_ = true;
+    NoteGhost();
     return false;
   }
   *out = {slot, generation, mask};

@@ -157,6 +157,7 @@ class Poller {
 
   // True and filled in when the event is for the slot's present interest; a ghost schedules a rebuild.
   bool Deliver(uint32_t slot, uint32_t generation, uint32_t mask, Event* out);
+  void NoteGhost() { ghosts_ = true; }
 
   std::vector<Interest> interests_;
   Fd public_;

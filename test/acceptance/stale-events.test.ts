@@ -242,6 +242,52 @@ contract('descriptors closed behind the loop', (test) => {
     expect(await stage.noted(1)).toEqual(['alive']);
   });
 
+  test('one that is still watched, while its file lives on in a duplicate, is told to onError', async (stage) => {
+    const { loop, notes, note } = stage;
+    const [a, peer] = stage.pair();
+    stage.own(sys.dup(a));
+    stage.write(peer); // epoll says for ever that the duplicate is readable
+    const watcher = loop.watchIo(a, {
+      onReadReady: () => {},
+      onError: (error) => note((error as NodeJS.ErrnoException).code),
+    });
+    stage.close(a);
+    if (loop.backend === 'kqueue') await stage.quiet();
+    else await stage.noted(1);
+    expect(notes).toEqual(loop.backend === 'kqueue' ? [] : ['EBADF']);
+    expect(watcher.active).toBe(loop.backend === 'kqueue');
+    notes.length = 0;
+    const cpu = await stage.cpuOfQuiet(300);
+    expect(cpu).toBeLessThan(Math.max(150, 100 * slow));
+    expect(notes).toEqual([]);
+  });
+
+  test('one that is still watched, while its number names something else, does not spin', async (stage) => {
+    const { loop, notes, note } = stage;
+    const [a, peer] = stage.pair();
+    stage.own(sys.dup(a));
+    stage.write(peer);
+    let told = 0;
+    loop.watchIo(a, {
+      onReadReady: (fd) => {
+        told++;
+        if (sys.read(fd, Buffer.alloc(8)) > 0) note('read');
+      },
+      onError: (error) => note((error as NodeJS.ErrnoException).code),
+    });
+    stage.close(a);
+    const [c, d] = stage.pair();
+    expect([c, d]).toContain(a);
+    await stage.quiet();
+    const before = told;
+    await stage.quiet();
+    expect(told).toBe(before);
+    expect(notes).toEqual([]);
+    if (loop.backend === 'kqueue') return;
+    stage.write(c === a ? d : c);
+    expect(await stage.noted(1)).toEqual(['read']);
+  });
+
   test('the number of a ghost can be watched again for something else', async (stage) => {
     const { loop, notes, note } = stage;
     const [a, peer] = stage.pair();
