@@ -3,7 +3,8 @@
  * what is seen of it. The process that runs this is the monitor.
  */
 
-import { Screen } from '../daemon/screen.ts';
+import { standardOutput } from '../daemon/outlet.ts';
+import { Screen, type Terminal } from '../daemon/screen.ts';
 import { board, Rates } from '../prefork/board.ts';
 import type { PreforkServer } from '../prefork/contract.ts';
 import { Log } from '../prefork/log.ts';
@@ -39,8 +40,10 @@ export async function serve(
   // The terminal may be closed, and who reads a pipe may go: the server outlives them.
   process.stdout.on('error', () => {});
   const onTerminal = process.stdout.isTTY && plan.logFormat === 'pretty';
-  const screen = onTerminal ? new Screen(process.stdout) : undefined;
-  const { server, finished } = await open(plan, { log: new Log(plan, screen), signals: true });
+  const screen = onTerminal ? new Screen(terminal()) : undefined;
+  const log = new Log(plan, screen);
+  if (onTerminal) standardOutput().onLost = (lines) => log.lost(lines);
+  const { server, finished } = await open(plan, { log, signals: true });
   // The log has said why, and the exit code says it again.
   server.ready.catch(() => {});
   const hide = screen === undefined ? showOnce(server, plan) : showLive(server, screen);
@@ -78,9 +81,22 @@ async function readPlan(flags: object, config: string | undefined): Promise<Read
 function showOnce(server: PreforkServer, { logFormat, logFile }: Plan): () => void {
   if (logFormat !== 'pretty' || logFile !== null) return () => {};
   server.once('ready', () => {
-    process.stdout.write(`${board(server.status(), new Map(), { colour: false }).join('\n')}\n`);
+    standardOutput().write(`${board(server.status(), new Map(), { colour: false }).join('\n')}\n`);
   });
   return () => {};
+}
+
+/** Standard output, which stops nobody, and its size, which changes. */
+function terminal(): Terminal {
+  return {
+    write: (text) => standardOutput().write(text),
+    get rows() {
+      return process.stdout.rows;
+    },
+    get columns() {
+      return process.stdout.columns;
+    },
+  };
 }
 
 function showLive(server: PreforkServer, screen: Screen): () => void {
@@ -88,7 +104,8 @@ function showLive(server: PreforkServer, screen: Screen): () => void {
   const colour = process.env['NO_COLOR'] === undefined;
   let shown = true;
   const draw = () => {
-    if (!shown) return;
+    // A terminal that was told to wait shall not have a hundred of them when it goes on.
+    if (!shown || standardOutput().stalled) return;
     const status = server.status();
     const rate = rates.look(status.workers, performance.now());
     screen.draw(board(status, rate, { colour, rows: screen.rows, columns: screen.columns }));

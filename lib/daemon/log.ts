@@ -1,12 +1,13 @@
 /**
  * Where a log goes: lines for people or JSON, one object a line, to standard output, a file or a screen. Lines are
- * written before the next thing happens, so that the last one is there however its program ends. Made by a program's own
- * log, which knows what to say.
+ * written before the next thing happens, so that the last one is there however its program ends; but for those that the
+ * reader of standard output does not take (`outlet.ts`). Made by a program's own log, which knows what to say.
  */
 import { Writable } from 'node:stream';
 import pino, { type DestinationStream, type Logger } from 'pino';
 import pretty from 'pino-pretty';
 import { invalidOption } from '../sys/errors.ts';
+import { standardOutput } from './outlet.ts';
 import type { Level } from './words.ts';
 
 export interface LogTarget {
@@ -24,19 +25,19 @@ export class LogWriter {
   /** `screen` takes the lines in the place of standard output. Throws when the file cannot be opened. */
   constructor({ logFormat, logFile }: LogTarget, screen?: { write(text: string): void }) {
     let stream: DestinationStream;
-    if (screen !== undefined && logFile === null) {
+    if (logFile === null) {
+      const target = screen ?? this.#onStandardOutput();
       stream = new Writable({
         write(chunk, _encoding, done) {
-          screen.write(String(chunk));
+          target.write(String(chunk));
           done();
         },
       });
     } else {
-      const destination = logFile === null ? pino.destination({ dest: 1, sync: true }) : openFile(logFile);
-      // Whoever read the log is gone, or the disk is full: the program outlives that.
-      destination.on('error', () => {});
-      if (logFile !== null) this.#file = destination;
-      stream = destination;
+      this.#file = openFile(logFile);
+      // The disk is full: the program outlives that.
+      this.#file.on('error', () => {});
+      stream = this.#file;
     }
     const lines =
       logFormat === 'json'
@@ -61,6 +62,18 @@ export class LogWriter {
 
   write(level: Level, fields: object, text: string): void {
     this.#logger[level](fields, text);
+  }
+
+  /** What nobody read in time. */
+  lost(lines: number): void {
+    const message = `${lines} ${lines === 1 ? 'line' : 'lines'} of this log ${lines === 1 ? 'is' : 'are'} lost: nobody read them in time`;
+    this.write('warn', { event: 'warning', code: 'LOG_LINES_LOST', lines, message }, message);
+  }
+
+  #onStandardOutput(): { write(text: string): void } {
+    const outlet = standardOutput();
+    outlet.onLost = (lines) => this.lost(lines);
+    return outlet;
   }
 
   /** After somebody has renamed the file. */

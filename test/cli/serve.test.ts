@@ -15,6 +15,7 @@ import {
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { Readable } from 'node:stream';
 import { describe, expect, it } from 'vitest';
 import { OPTIONS } from '../../dist/prefork/options/schema.js';
 import { folder, forkbeard, main, Serving, serve, slow } from './serving.ts';
@@ -276,6 +277,31 @@ describe('a server', { timeout: 60_000 * slow }, () => {
     await forkbeard(['ctl', 'workers', '+1']);
     expect((await fetch(url)).status).toBe(200);
     expect(await server.stop()).toBe(0);
+  });
+
+  it('goes on while nobody reads its log, and says afterwards what of it is lost', async () => {
+    const shop = join(folder, 'stalled.mjs');
+    const works = 'export default (req, res) => res.end(String(process.pid));';
+    writeFileSync(shop, works);
+    const server = serve(shop, ['--control', join(folder, 'stalled.ctl'), '--log-format', 'json']);
+    const url = await server.url();
+    const log = server.child.stdout as Readable;
+    log.pause();
+    const ctl = (...words: string[]) =>
+      forkbeard(['ctl', ...words, '--control', join(folder, 'stalled.ctl')]);
+    // Each failure is some lines of many words, and they are more than any buffer holds.
+    writeFileSync(shop, 'throw new Error("w".repeat(60_000));');
+    for (let turn = 0; turn < 12; turn++) expect((await ctl('reload')).code).toBe(1);
+    expect(await (await fetch(url)).text()).toMatch(/^\d+$/);
+    writeFileSync(shop, works);
+    expect((await ctl('reload')).code).toBe(0);
+    log.resume();
+    const lost = await server.event('warning');
+    expect(lost).toMatchObject({ level: 'warn', code: 'LOG_LINES_LOST' });
+    expect(lost['lines']).toBeGreaterThan(0);
+    expect(await server.stop()).toBe(0);
+    expect(server.other).toBe('');
+    expect(server.lines.at(-1)).toMatchObject({ event: 'stopped', code: 0 });
   });
 
   it('gives the application what its options say', async () => {
