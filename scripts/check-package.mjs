@@ -90,6 +90,7 @@ function pack() {
     /^package\/dist\/index\.js$/,
     /^package\/dist\/index\.d\.ts$/,
     /^package\/dist\/prefork\/index\.(js|d\.ts)$/,
+    /^package\/dist\/supervisor\/index\.(js|d\.ts)$/,
     /^package\/dist\/prefork\/worker\/entry\.js$/,
     /^package\/docs\/deployment\/forkbeard-app\.service$/,
     /^package\/lib\/index\.ts$/,

@@ -282,13 +282,14 @@ export type TreeEvent =
       readonly members: readonly string[];
       readonly delay: number;
     }
-  /** Final for the group. For the outermost: the supervisor has given up, and lives on only to say so. */
+  /** Its members are stopped. `final`: nobody starts it again; of the outermost: the supervisor has given up. */
   | {
       readonly event: 'group-failed';
       readonly group: string;
       readonly because: string;
       readonly cause: Cause;
       readonly message: string;
+      readonly final: boolean;
     }
   /** A look for what earlier runs left behind. Normal is none. */
   | {
@@ -308,9 +309,18 @@ export interface LogLine {
   readonly text: string;
 }
 
+/** What an event of that name holds. */
+export type EventOf<Kind extends SupervisorEvent['event'], Event = SupervisorEvent> = Event extends {
+  event: unknown;
+}
+  ? Kind extends Event['event']
+    ? Event
+    : never
+  : never;
+
 /** `event`: everything that happens, and each kind under its own name; `log`: what services with output 'log' say. */
 export type SupervisorEvents = {
-  [Kind in SupervisorEvent['event']]: [Extract<SupervisorEvent, { event: Kind }>];
+  [Kind in SupervisorEvent['event']]: [EventOf<Kind>];
 } & { event: [SupervisorEvent]; log: [LogLine] };
 
 export interface StopOptions {

@@ -43,6 +43,8 @@ export interface ServiceAround {
   readonly clock?: Clock;
   readonly onEvent: (event: ServiceEvent) => void;
   readonly onOutput?: (stream: 'stdout' | 'stderr', data: Buffer) => void;
+  /** Nothing is being done to it any more. */
+  readonly onIdle?: () => void;
   /** Before a start, not before an adoption: until what it needs is there. Rejected with an Attempt when it never will be. */
   readonly needs?: (say: (problem: string) => void, signal: AbortSignal) => Promise<void>;
   /** It is to be started again: fulfilled when it is its turn. Default: after the delay. */
@@ -65,7 +67,10 @@ export class Service {
   readonly #traces: Traces;
   readonly #policy: RestartPolicy;
   readonly #held: HeldSockets;
-  readonly #operations = new Operations(() => this.#lookAfter());
+  readonly #operations = new Operations(() => {
+    this.#lookAfter();
+    if (!this.busy) this.#around.onIdle?.();
+  });
   #state: ServiceState = 'down';
   #since: number;
   #run: Run | null = null;
@@ -96,6 +101,11 @@ export class Service {
       if (asked && 'probe' in asked) this.#held.checkProbe(asked.probe, argument);
     }
     this.#since = this.#clock.now();
+  }
+
+  /** Something is being done to it, or it is being brought back. */
+  get busy(): boolean {
+    return this.#operations.last !== null;
   }
 
   get state(): ServiceState {

@@ -1,0 +1,50 @@
+/**
+ * A look for processes of this state directory that nobody looks after: their run's shim does not hold their service's
+ * lock. Done when a supervisor starts and when it has stopped all. There should be none, ever; who is found is ended, as
+ * far as orphans.ts allows, and told of.
+ */
+import { readdirSync } from 'node:fs';
+import { initialVariable } from './identity.ts';
+import { endRun, type Orphan } from './orphans.ts';
+import { lockHolders, NAME, type StateDirectory } from './state.ts';
+
+/** By service. */
+export function sweep(state: StateDirectory): Map<string, Orphan[]> {
+  const found = new Map<string, Orphan[]>();
+  for (const [runId, service] of runsOf(state)) {
+    if (isLookedAfter(state, service, runId)) continue;
+    const orphans = endRun(runId);
+    if (orphans.length > 0) found.set(service, [...(found.get(service) ?? []), ...orphans]);
+  }
+  return found;
+}
+
+/** Runs of which there are processes, with their services. */
+function runsOf({ path }: StateDirectory): Map<string, string> {
+  const runs = new Map<string, string>();
+  let entries: string[];
+  try {
+    entries = readdirSync('/proc');
+  } catch {
+    return runs;
+  }
+  for (const entry of entries) {
+    const pid = Number(entry);
+    if (!Number.isInteger(pid) || pid === process.pid) continue;
+    if (initialVariable(pid, 'FORKBEARD_STATE_DIR') !== path) continue;
+    const runId = initialVariable(pid, 'FORKBEARD_RUN_ID');
+    const service = initialVariable(pid, 'FORKBEARD_SERVICE');
+    // What says who it is only in part is not taken for anything.
+    if (runId && service && NAME.test(service)) runs.set(runId, service);
+  }
+  // We may be a service ourselves, of a supervisor with the same directory.
+  runs.delete(process.env['FORKBEARD_RUN_ID'] ?? '');
+  return runs;
+}
+
+/** Also when that cannot be said. */
+function isLookedAfter(state: StateDirectory, service: string, runId: string): boolean {
+  const holders = lockHolders(state.of(service).lock);
+  if (holders === null) return true;
+  return holders.some((pid) => (initialVariable(pid, 'FORKBEARD_RUN_ID') ?? runId) === runId);
+}
