@@ -102,7 +102,7 @@
           'libraries': ['<(kqueue_library)'],
         }],
         ['kqueue_emulation=="true"', {
-          'sources': ['native/poller/kqueue.cc', 'test/native/kqueue/emulation.cc'],
+          'sources': ['native/poller/kqueue.cc', 'test/native/kqueue/emulation.cc', 'test/native/kqueue/emulation_signals.cc'],
           'defines': ['FORKBEARD_KQUEUE'],
           'include_dirs': ['test/native/kqueue'],
           'ldflags': ['-Wl,--wrap=close'],
@@ -173,7 +173,11 @@
         {
           'target_name': 'kqueue_emulation_test',
           'type': 'executable',
-          'sources': ['test/native/kqueue/emulation.cc', 'test/native/kqueue/emulation_test.cc'],
+          'sources': [
+            'test/native/kqueue/emulation.cc',
+            'test/native/kqueue/emulation_signals.cc',
+            'test/native/kqueue/emulation_test.cc',
+          ],
           'include_dirs': ['test/native/kqueue'],
           'ldflags': ['-Wl,--wrap=close', '-pthread'],
         },
@@ -185,6 +189,7 @@
             'native/poller/epoll.cc',
             'native/poller/kqueue.cc',
             'test/native/kqueue/emulation.cc',
+            'test/native/kqueue/emulation_signals.cc',
             'test/native/kqueue/backend_test.cc',
           ],
           'defines': ['FORKBEARD_KQUEUE'],

@@ -11,6 +11,7 @@
 #include <algorithm>
 
 #include "fd.h"
+#include "poller/bits.h"
 #include "poller/poller.h"
 #include "pretend.h"
 #include "wakeup.h"
@@ -40,25 +41,14 @@ enum Own : uint32_t { kOwnWakeup = 0xffff'fff0, kOwnAlarm, kOwnWallAlarm };
 
 uint64_t Pack(uint32_t slot, uint32_t generation) { return static_cast<uint64_t>(generation) << 32 | slot; }
 
-uint32_t Asked(uint32_t mask) {
-  uint32_t events = 0;
-  if (mask & kRead) events |= EPOLLIN;
-  if (mask & kWrite) events |= EPOLLOUT;
+constexpr KernelBits kBits = {EPOLLIN, EPOLLOUT, EPOLLHUP, EPOLLRDHUP, EPOLLERR};
+
+uint32_t EventsOf(uint32_t mask) {
   // The kernel takes no RDHUP together with EXCLUSIVE.
-  if (mask & kHangup && !(mask & kExclusive)) events |= EPOLLRDHUP;
+  uint32_t events = Asked(kBits, mask & kExclusive ? mask & ~kHangup : mask);
   if (mask & kEdge) events |= EPOLLET;
   if (mask & kExclusive) events |= EPOLLEXCLUSIVE;
   return events;
-}
-
-uint32_t Reported(uint32_t events) {
-  uint32_t mask = 0;
-  if (events & EPOLLIN) mask |= kRead;
-  if (events & EPOLLOUT) mask |= kWrite;
-  if (events & EPOLLHUP) mask |= kHangup;
-  if (events & EPOLLRDHUP) mask |= kHalfClosed;
-  if (events & EPOLLERR) mask |= kError;
-  return mask;
 }
 
 class EpollPoller final : public Poller {
@@ -147,7 +137,8 @@ class EpollPoller final : public Poller {
         if (slot == kOwnWakeup) wakeup_.Drain();
         continue;
       }
-      if (Deliver(slot, static_cast<uint32_t>(data >> 32), Reported(event.events), &out[count])) count++;
+      if (Deliver(slot, static_cast<uint32_t>(data >> 32), Reported(kBits, event.events), &out[count]))
+        count++;
     }
     // A ghost whose watcher lives comes in every batch: looking at one event now and then finds it, and costs nothing.
     if (count > 0 && ++waits_ % kWaitsPerProbe == 0) Probe(out[waits_ / kWaitsPerProbe % count].slot);
@@ -222,7 +213,7 @@ class EpollPoller final : public Poller {
 
   static epoll_event MakeEvent(uint32_t slot, const Interest& interest) {
     epoll_event event = {};
-    event.events = Asked(interest.mask);
+    event.events = EventsOf(interest.mask);
     event.data.u64 = Pack(slot, interest.generation);
     return event;
   }

@@ -17,6 +17,7 @@
 #include <algorithm>
 #include <climits>
 
+#include "poller/bits.h"
 #include "poller/poller.h"
 #include "wakeup.h"
 
@@ -56,23 +57,14 @@ int Poll(pollfd* fds, size_t count, int64_t timeout) {
   return ready < 0 ? -errno : ready;
 }
 
-short Asked(uint32_t mask) {
-  short events = 0;
-  if (mask & kRead) events |= POLLIN;
-  if (mask & kWrite) events |= POLLOUT;
-  if (mask & kHangup) events |= kPeerClosed;
-  return events;
-}
+constexpr KernelBits kBits = {POLLIN, POLLOUT, POLLHUP, kPeerClosed, POLLERR};
 
-uint32_t Reported(short events) {
-  uint32_t mask = 0;
-  if (events & POLLIN) mask |= kRead;
-  if (events & POLLOUT) mask |= kWrite;
-  if (events & POLLHUP) mask |= kHangup;
-  if (events & kPeerClosed) mask |= kHalfClosed;
-  if (events & POLLERR) mask |= kError;
-  if (events & POLLNVAL) mask |= kInvalid;
-  return mask;
+short EventsOf(uint32_t mask) { return static_cast<short>(Asked(kBits, mask)); }
+
+uint32_t MaskOf(short events) {
+  // Widened without the sign: the bits are what counts.
+  uint32_t mask = Reported(kBits, static_cast<unsigned short>(events));
+  return events & POLLNVAL ? mask | kInvalid : mask;
 }
 
 int Unread(int fd) {
@@ -122,7 +114,7 @@ class PollPoller final : public Poller {
     if (int error = Probe(interest.fd); error < 0) return error;
     if (slot >= where_.size()) where_.resize(slot + 1);
     where_[slot] = fds_.size();
-    fds_.push_back({interest.fd, Asked(interest.mask), 0});
+    fds_.push_back({interest.fd, EventsOf(interest.mask), 0});
     entries_.push_back({slot, interest.generation, (interest.mask & kEdge) != 0});
     Changed();
     return 0;
@@ -131,7 +123,7 @@ class PollPoller final : public Poller {
   int Update(uint32_t slot, const Interest& interest, uint32_t) override {
     if (int error = Probe(interest.fd); error < 0) return error;
     size_t index = where_[slot];
-    fds_[index].events = Asked(interest.mask);
+    fds_[index].events = EventsOf(interest.mask);
     entries_[index].edge = (interest.mask & kEdge) != 0;
     entries_[index].told = 0;  // as the other kernels do: a change tells anew
     Changed();
@@ -270,7 +262,7 @@ class PollPoller final : public Poller {
         }
         if (events & POLLOUT) entry.write_told_at = Now();
       }
-      if (Deliver(entry.slot, entry.generation, Reported(events), &out[count])) count++;
+      if (Deliver(entry.slot, entry.generation, MaskOf(events), &out[count])) count++;
     }
     return static_cast<int>(count);
   }
