@@ -7,7 +7,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { saw } from './forks.ts';
+import { runForks, saw } from './forks.ts';
 import { fixture, node } from './support.ts';
 
 const UNSAFE = 'ERR_FORKBEARD_FORK_UNSAFE';
@@ -61,6 +61,22 @@ describe('memory that another addon has marked MADV_DONTFORK', () => {
       sync: 5,
       last: [true, true],
     });
+  });
+});
+
+describe('libuv’s clock', () => {
+  test('is set in the child, however late it was in the parent', async () => {
+    const { here, inChild } = await seen<{ here: number; inChild: number }>('clock');
+    expect(here).toBeGreaterThanOrEqual(1990);
+    expect(inChild).toBeLessThan(1900);
+  });
+});
+
+describe('what C libraries do at the exit of a process', () => {
+  test('is left to the parent', async () => {
+    const { result, stderr } = await runForks('fork-hazards.mjs', ['atExit', addon]);
+    expect(result).toEqual([7, 8, 0, 9]);
+    expect(stderr).toBe('parent\natexit\n');
   });
 });
 

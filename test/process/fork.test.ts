@@ -155,6 +155,19 @@ describe.each(backends)('a loop of the parent, on %s', (backend) => {
     expect(await seen('ghosts', backend)).toEqual({ told: 0, alive: true, idle: true });
   });
 
+  test('has timers that fire once in it, once in a child that takes it over, and never in one that does not', async () => {
+    expect(await seen('timerInBoth', backend)).toEqual({ kept: 1, dropped: 0, here: 1 });
+  });
+
+  test('is not woken by what wakes the child’s, nor the other way round', async () => {
+    expect(await seen('wakeUps', backend)).toEqual({ here: true, inChild: true });
+  });
+
+  test('does not hear of signals to a child that never looks', async () => {
+    const ends = ['SIGUSR1', 'SIGUSR2'];
+    expect(await seen('signalToBusyChild', backend)).toEqual({ ends, here: 0 });
+  });
+
   test('does not hear of signals to the child', async () => {
     expect(await seen('signalToChild', backend)).toEqual({ exitCode: 12, here: 0 });
   });
