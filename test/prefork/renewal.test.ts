@@ -2,19 +2,10 @@ import { describe, expect, test } from 'vitest';
 import { application, HELLO, load, poolIsBack, type Served, serve } from './served.ts';
 import { methods } from './tiny-monitor.ts';
 
-/** The fewest workers that were ready at any moment since `from`, going by what was told. */
+/** The fewest workers that served, and had not been told to leave, whenever something happened since `from`. */
 function fewestReady(server: Served, from: string): number {
-  let ready = new Set<number>();
-  let fewest = Number.POSITIVE_INFINITY;
-  let counts = false;
-  for (const { event, ...fields } of server.told) {
-    if (event === from) counts = true;
-    if (event === 'worker-ready') ready.add(fields['pid'] as number);
-    // Whoever is told to leave ends soon after; until then it serves what it has.
-    if (event === 'worker-exit') ready = new Set([...ready].filter((pid) => pid !== fields['pid']));
-    if (counts) fewest = Math.min(fewest, ready.size);
-  }
-  return fewest;
+  const since = server.told.findIndex(({ event }) => event === from);
+  return Math.min(...server.told.slice(since).map(({ serving }) => serving));
 }
 
 describe.each(methods)('a reload, with %s', (method) => {

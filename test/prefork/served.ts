@@ -18,7 +18,8 @@ import { fixture, PATIENCE, plain } from './tiny-monitor.ts';
 
 export { fixture, PATIENCE, type Plan, plain };
 
-export type Told = { event: string; at: number; from: number } & Record<string, unknown>;
+/** What was told, by whom, and how many workers served at that moment. */
+export type Told = { event: string; at: number; from: number; serving: number } & Record<string, unknown>;
 type Fields<Name extends keyof PreforkEvents> = PreforkEvents[Name][0];
 
 const served: Served[] = [];

@@ -20,7 +20,7 @@ import { workerEntry } from '../../dist/prefork/worker/inheritance.js';
 
 const slow = Number(process.env['FORKBEARD_TEST_SLOW'] ?? 1);
 /** Generous: only a failure takes this long. */
-export const PATIENCE = 10_000 * slow;
+export const PATIENCE = 30_000 * slow;
 
 const ENTRIES = 16;
 
