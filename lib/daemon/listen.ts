@@ -1,9 +1,10 @@
 /**
  * Addresses to listen at, from text and to text. Called by the schema of the options and by whoever prints an address;
- * opens nothing and resolves no names.
+ * opens nothing and asks nobody for a name.
  */
 import { isIP } from 'node:net';
 import { resolve } from 'node:path';
+import { activatedSockets } from './systemd.ts';
 
 export type ListenTarget =
   | { kind: 'tcp'; host: string; port: number }
@@ -24,13 +25,20 @@ export function parseListen(text: string, base: string): ListenTarget {
     case 'unix':
       return { kind: 'unix', path: socketPath(rest, base) };
     case 'fd': {
-      if (!/^\d{1,7}$/.test(rest) || Number(rest) < 3)
-        throw new Error(`must name a descriptor of 3 or more, as fd://3 does, not '${text}'`);
-      return { kind: 'fd', fd: Number(rest) };
+      const fd = /^\d{1,7}$/.test(rest) ? Number(rest) : named(rest);
+      if (fd >= 3) return { kind: 'fd', fd };
+      throw new Error(
+        `must name a descriptor of 3 or more, or a socket that systemd hands to this process, as fd://3 and fd://http do, not '${text}'`,
+      );
     }
     default:
       throw new Error(`must begin with tcp://, unix:// or fd://, not '${text}'`);
   }
+}
+
+/** Of systemd's sockets the one with that FileDescriptorName=, or -1. */
+function named(name: string): number {
+  return activatedSockets().find((socket) => socket.name === name)?.fd ?? -1;
 }
 
 function tcp(rest: string, text: string): ListenTarget {

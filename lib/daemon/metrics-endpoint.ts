@@ -1,17 +1,26 @@
 /**
- * `/metrics` in Prometheus' form, `/livez` (the program turns) and `/readyz` (it does its work) over HTTP. What they say is
- * the program's own; here it is served.
+ * `/metrics` in Prometheus' form, `/livez` or `/healthz` (the program turns), `/startupz` (it has begun) and `/readyz` (it
+ * does its work) over HTTP. What they say is the program's own; here it is served.
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { systemError } from '../sys/errors.ts';
 import { EXIT } from './exit-codes.ts';
 import { formatListen, type ListenTarget } from './listen.ts';
 
+export interface Answer {
+  readonly ready: boolean;
+  readonly text: string;
+}
+
 export interface MetricsSource {
-  /** The exposition format, of this moment. */
-  text(): Promise<string>;
-  readonly contentType: string;
-  readiness(): { ready: boolean; text: string };
+  /** The exposition format, of this moment. None: there is no /metrics. */
+  text?(): Promise<string>;
+  readonly contentType?: string;
+  readiness(): Answer;
+  /** Whether it should be let live. Default: it answers, so it does. */
+  liveness?(): Answer;
+  /** Whether it has begun. Default: as `readiness`. */
+  startup?(): Answer;
 }
 
 /** `source` gives undefined while the program is starting. */
@@ -60,22 +69,25 @@ async function answer(
     return reply(response, 405, 'GET only\n');
   }
   const [path] = (request.url ?? '/').split('?');
+  const say = ({ ready, text }: Answer) => reply(response, ready ? 200 : 503, `${text}\n`);
   switch (path) {
     case '/livez':
-      return reply(response, 200, 'alive\n');
-    case '/readyz': {
-      if (source === undefined) return reply(response, 503, 'starting\n');
-      const { ready, text } = source.readiness();
-      return reply(response, ready ? 200 : 503, `${text}\n`);
-    }
-    case '/metrics': {
-      if (source === undefined) return reply(response, 503, 'starting\n');
-      return reply(response, 200, await source.text(), source.contentType);
-    }
+    case '/healthz':
+      return say(source?.liveness?.() ?? { ready: true, text: 'alive' });
+    case '/startupz':
+      return say(source === undefined ? STARTING : (source.startup?.() ?? source.readiness()));
+    case '/readyz':
+      return say(source === undefined ? STARTING : source.readiness());
+    case '/metrics':
+      if (source === undefined) return say(STARTING);
+      if (source.text !== undefined) return reply(response, 200, await source.text(), source.contentType);
+      return reply(response, 404, 'There are no metrics here\n');
     default:
-      return reply(response, 404, 'There are /metrics, /livez and /readyz\n');
+      return reply(response, 404, 'There are /metrics, /livez, /startupz and /readyz\n');
   }
 }
+
+const STARTING: Answer = { ready: false, text: 'starting' };
 
 function reply(
   response: ServerResponse,

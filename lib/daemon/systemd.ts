@@ -8,13 +8,30 @@ type Environment = Readonly<Record<string, string | undefined>>;
 
 const FIRST_LISTENER = 3;
 
-/** The descriptors that systemd hands to this very process. */
-export function activatedListeners(env: Environment = process.env, pid: number = process.pid): number[] {
+export interface ActivatedSocket {
+  readonly fd: number;
+  /** FileDescriptorName= of its unit; null: it has none. */
+  readonly name: string | null;
+}
+
+/** What systemd hands to this very process. */
+export function activatedSockets(
+  env: Environment = process.env,
+  pid: number = process.pid,
+): ActivatedSocket[] {
   if (Number(env['LISTEN_PID']) !== pid) return [];
   const count = Number(env['LISTEN_FDS']);
-  return Number.isInteger(count) && count > 0
-    ? Array.from({ length: count }, (_, index) => FIRST_LISTENER + index)
-    : [];
+  if (!Number.isInteger(count) || count <= 0) return [];
+  const names = (env['LISTEN_FDNAMES'] ?? '').split(':');
+  return Array.from({ length: count }, (_, index) => ({
+    fd: FIRST_LISTENER + index,
+    name: names[index] || null,
+  }));
+}
+
+/** Their descriptors. */
+export function activatedListeners(env: Environment = process.env, pid: number = process.pid): number[] {
+  return activatedSockets(env, pid).map(({ fd }) => fd);
 }
 
 export class ServiceNotifier {

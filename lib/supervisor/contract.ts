@@ -54,6 +54,20 @@ export interface GroupOptions {
 export interface SupervisorOptions extends GroupOptions {
   /** Default: `$XDG_RUNTIME_DIR/forkbeard`, else a private directory under the temporary one. */
   stateDir?: string;
+  /** Of the mode 'supervised'. systemd is told over NOTIFY_SOCKET, without further words. */
+  supervised?: {
+    /** s6's `notification-fd`: gets a line when all services are ready. */
+    notifyFd?: number;
+  };
+  /** Of the mode 'distributed'. */
+  distributed?: {
+    /** Where /livez (also /healthz), /startupz and /readyz are asked. Default: nowhere. */
+    probes?: string;
+    /** How long it is not ready before the first service is stopped, so that nobody is sent to it then. Default 5 s. */
+    drain?: Duration;
+    /** Signals to the supervisor that each service gets. Default: none. */
+    forward?: readonly string[];
+  };
 }
 
 /** A supervisor within the supervisor: to those around it, it is one service. */

@@ -4,6 +4,7 @@
  */
 import type { ListenTarget } from '../daemon/listen.ts';
 import type { Mode, Strategy } from './contract.ts';
+import type { DistributedPlan } from './modes/distributed.ts';
 import type { Backoff, Intensity } from './restart.ts';
 import type { Guarantee, ServiceOptions } from './service-options.ts';
 
@@ -12,6 +13,9 @@ export interface SupervisorPlan {
   readonly stateDir: string | null;
   /** Its name is ''. */
   readonly tree: GroupPlan;
+  /** For the modes that services have; of another one it means nothing. */
+  readonly supervised?: { readonly notifyFd: number | null };
+  readonly distributed?: DistributedPlan;
 }
 
 export interface GroupPlan {

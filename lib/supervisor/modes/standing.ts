@@ -1,0 +1,48 @@
+/** How the whole stands, as those outside want to know it: in one word, in one line, and by name. Of a status, anew each time. */
+import type { GroupStatus, SupervisedStatus, SupervisorStatus } from '../contract.ts';
+
+export interface Standing {
+  /** Every service that is wanted may be used, or has done what it was for. */
+  readonly ready: boolean;
+  /** The outermost group has given up: only a new start of the supervisor changes that. */
+  readonly failed: boolean;
+  /** For people: `5 services, 4 ready; cache: starting`. */
+  readonly text: string;
+  /** Of each service that keeps it from being ready: why. */
+  readonly problems: Readonly<Record<string, string>>;
+}
+
+/** What an outer supervisor is told, and when. Made when the supervisor starts; `changed` comes at every change. */
+export interface ModeObject {
+  changed(standing: Standing): void;
+  /** Fulfilled when the first service may be stopped. */
+  stopping(): Promise<void>;
+  /** When all are stopped. */
+  close(): void;
+}
+
+export function standingOf({ services, tree }: Pick<SupervisorStatus, 'services' | 'tree'>): Standing {
+  const all = Object.entries(services);
+  const waited = all.filter(([, service]) => !isOutOfQuestion(service));
+  const problems = Object.fromEntries(
+    waited
+      .filter(([, { ready, state }]) => !ready && state !== 'done')
+      .map(([name, { state, problem }]) => [name, problem === null ? state : `${state}: ${problem}`]),
+  );
+  const ready = Object.keys(problems).length === 0 && IN_USE.includes(tree.state);
+  const names = Object.entries(problems).map(([name, problem]) => `; ${name}: ${problem}`);
+  return {
+    ready,
+    failed: tree.state === 'failed',
+    problems,
+    text: `${all.length} services, ${waited.length - names.length} ready${names.join('')}`,
+  };
+}
+
+/** While it starts, that not all are there is told by the services. */
+const IN_USE: readonly GroupStatus['state'][] = ['starting', 'running', 'restarting'];
+
+/** Stopped by hand: nobody wants it. */
+function isOutOfQuestion({ state }: SupervisedStatus): boolean {
+  return state === 'down';
+}

@@ -1,0 +1,397 @@
+/** Modes under those who look after a supervisor: sd_notify, systemd's own tools, runit and s6, an orchestrator, PID 1. */
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { chmodSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { connect } from 'node:net';
+import { join } from 'node:path';
+import { Loop, sys } from 'forkbeard';
+import { describe, expect, onTestFinished, test } from 'vitest';
+import { PATIENCE } from '../process/support.ts';
+import { alive, environment, eventually, fixture, folder, marked, shell, within } from './support.ts';
+
+type Line = { event: string } & Record<string, unknown>;
+
+interface Plan {
+  mode: 'supervised' | 'distributed';
+  services: ({ name: string; command: readonly string[] } & Record<string, unknown>)[];
+  notifyFd?: number;
+  distributed?: { drain?: number; forward?: string[] };
+  orphan?: boolean;
+}
+
+const planOf = (plan: Plan, state: string) => ({
+  FORKBEARD_TEST_PLAN: JSON.stringify({ ...plan, state }),
+});
+
+const PROGRAM = [process.execPath, fixture('supervises.mjs')];
+
+/** The supervisor of the fixture, under whatever `before` is, and what it says. */
+class Outer {
+  readonly lines: Line[] = [];
+  readonly child: ChildProcess;
+  readonly exited: Promise<number | null>;
+  #changed = new Set<() => void>();
+
+  constructor(
+    plan: Plan,
+    { before = [] as string[], env = {} as Record<string, string>, state = folder() } = {},
+  ) {
+    const [program, ...args] = [...before, ...PROGRAM];
+    this.child = spawn(program as string, args, {
+      stdio: ['ignore', 'pipe', 'inherit'],
+      env: { ...process.env, ...planOf(plan, state), ...env },
+    });
+    this.exited = new Promise((resolve) => this.child.on('exit', resolve));
+    let rest = '';
+    this.child.stdout?.on('data', (chunk) => {
+      const parts = (rest + chunk).split('\n');
+      rest = parts.pop() as string;
+      this.lines.push(...parts.map((line) => JSON.parse(line) as Line));
+      for (const changed of this.#changed) changed();
+    });
+    onTestFinished(async () => {
+      this.child.kill('SIGKILL');
+      await this.exited;
+      this.child.stdout?.destroy();
+    });
+  }
+
+  async hears(event: string, matching: (line: Line) => boolean = () => true): Promise<Line> {
+    const find = () => this.lines.find((line) => line.event === event && matching(line));
+    let changed = () => {};
+    const met = new Promise<void>((resolve) => {
+      changed = () => {
+        if (find() !== undefined) resolve();
+      };
+      this.#changed.add(changed);
+      changed();
+    });
+    await within(`${event}; so far ${JSON.stringify(this.lines)}`, met);
+    this.#changed.delete(changed);
+    return find() as Line;
+  }
+}
+
+/** What systemd hears. */
+class Notifications {
+  readonly path = join(folder(), 'notify.sock');
+  readonly said: string[] = [];
+  #changed: () => void = () => {};
+
+  constructor() {
+    const fd = sys.socket('unix', 'dgram');
+    sys.bind(fd, { path: this.path });
+    const buffer = new Uint8Array(4096);
+    const watcher = Loop.current().watchIo(fd, {
+      onReadReady: () => {
+        for (let bytes = sys.recv(fd, buffer); bytes > 0; bytes = sys.recv(fd, buffer))
+          this.said.push(...Buffer.from(buffer.subarray(0, bytes)).toString().trim().split('\n'));
+        this.#changed();
+      },
+    });
+    onTestFinished(() => {
+      watcher.stop();
+      sys.close(fd);
+    });
+  }
+
+  async hears(line: string | RegExp): Promise<void> {
+    const heard = () =>
+      this.said.some((said) => (typeof line === 'string' ? said === line : line.test(said)));
+    const met = new Promise<void>((resolve) => {
+      this.#changed = () => {
+        if (heard()) resolve();
+      };
+      this.#changed();
+    });
+    await within(`${line} in ${JSON.stringify(this.said)}`, met);
+  }
+}
+
+const has = (program: string) => spawnSync(program, ['--version']).error === undefined;
+const sleeper = (name: string) => ({ name, command: shell('exec sleep 1000') });
+
+/** Answers each connection on its first socket with its pid. */
+const ANSWERS = shell(
+  `exec perl -e 'open(my $s, "+<&=", 3) or die; while (accept(my $c, $s)) { syswrite $c, $$; close $c }'`,
+);
+
+const asked = (port: number) =>
+  new Promise<string>((resolve) => {
+    let said = '';
+    const client = connect(port, '127.0.0.1');
+    client.on('data', (data) => {
+      said += data;
+    });
+    client.on('error', (error: NodeJS.ErrnoException) => resolve(error.code as string));
+    client.on('close', () => resolve(said));
+  });
+
+describe('supervised', () => {
+  test('it says READY=1 when all services are ready and not before, that it lives, how it is, and that it stops', async () => {
+    const notifications = new Notifications();
+    const state = folder();
+    const outer = new Outer(
+      {
+        mode: 'supervised',
+        services: [
+          sleeper('quick'),
+          {
+            ...sleeper('slow'),
+            ready: {
+              probe: { exec: shell(`test -e ${state}/go`) },
+              within: PATIENCE,
+              timeout: PATIENCE,
+              every: 20,
+              failures: 1,
+            },
+          },
+        ],
+      },
+      { state, env: { NOTIFY_SOCKET: notifications.path, WATCHDOG_USEC: '200000' } },
+    );
+    await outer.hears('ready', ({ service }) => service === 'quick');
+    await notifications.hears('STATUS=2 services, 1 ready; slow: starting');
+    await notifications.hears('WATCHDOG=1');
+    expect(notifications.said).not.toContain('READY=1');
+    writeFileSync(join(state, 'go'), '');
+    await notifications.hears('READY=1');
+    await notifications.hears('STATUS=2 services, 2 ready');
+    rmSync(join(state, 'go'));
+    await notifications.hears(/^STATUS=2 services, 1 ready; slow: running: .*ended with 1$/);
+    outer.child.kill('SIGTERM');
+    await notifications.hears('STOPPING=1');
+    expect(await outer.exited).toBe(0);
+    expect(notifications.said.filter((line) => line === 'READY=1')).toHaveLength(1);
+  });
+
+  test.skipIf(!has('systemd-socket-activate'))(
+    'sockets of systemd are handed on to the services that name them (needs systemd-socket-activate)',
+    async () => {
+      const fd = sys.listen({ host: '127.0.0.1', port: 0 });
+      const { port } = sys.localAddress(fd) as { port: number };
+      sys.close(fd);
+      const outer = new Outer(
+        {
+          mode: 'supervised',
+          services: [
+            { name: 'web', command: ANSWERS, listen: ['fd://web'] },
+            {
+              name: 'bare',
+              command: shell('ls /proc/self/fd | wc -l; echo "$LISTEN_FDS."; exec sleep 1000'),
+            },
+          ],
+        },
+        // It starts its program with the first connection, and has it accept that.
+        {
+          before: [
+            ...['systemd-socket-activate', '-l', `127.0.0.1:${port}`, '--fdname=web'],
+            // It hands on nothing else.
+            ...['FORKBEARD_TEST_PLAN', 'FORKBEARD_TEST_FILE', 'FORKBEARD_NATIVE'].flatMap((name) => [
+              '-E',
+              name,
+            ]),
+          ],
+        },
+      );
+      await eventually('a listener', () => listens(port));
+      const first = asked(port);
+      const { pid } = await outer.hears('started', ({ service }) => service === 'web');
+      expect(await first).toBe(String(pid));
+      process.kill(pid as number, 'SIGKILL');
+      // The dying one may still take somebody along; nobody is refused.
+      let said = '';
+      while (said === '' || said === 'ECONNRESET' || said === String(pid)) said = await asked(port);
+      expect(said).toMatch(/^\d+$/);
+      const output = () =>
+        outer.lines
+          .filter(({ event }) => event === 'output')
+          .map(({ text }) => text)
+          .join('');
+      await outer.hears('output', () => output().includes('.'));
+      // 0, 1, 2 and the folder that ls reads.
+      expect(output()).toBe('4\n.\n');
+    },
+  );
+
+  test.skipIf(!has('systemd-notify'))(
+    'a service may say that it is ready by systemd-notify (needs systemd-notify)',
+    async () => {
+      const outer = new Outer({
+        mode: 'supervised',
+        services: [
+          {
+            name: 'x',
+            command: shell('systemd-notify --ready --status="all is well"; exec sleep 1000'),
+            ready: { notify: true, within: PATIENCE, timeout: 0 },
+          },
+        ],
+      });
+      await outer.hears('ready');
+    },
+  );
+});
+
+/** Something listens on the port, without a connection to it. */
+function listens(port: number): boolean {
+  const hex = port.toString(16).toUpperCase().padStart(4, '0');
+  return new RegExp(`:${hex} 00000000:0000 0A`).test(readFileSync('/proc/net/tcp', 'latin1'));
+}
+
+/** A service directory whose program is the fixture with one service. */
+function serviceDirectory(state: string, more: Partial<Plan> = {}): string {
+  const path = join(folder(), 'svc');
+  mkdirSync(path);
+  const plan: Plan = {
+    mode: 'supervised',
+    services: [{ ...sleeper('x'), env: environment({ OUTER_STATE: state }) }],
+    ...more,
+  };
+  const run = `#!/bin/sh\nFORKBEARD_TEST_PLAN='${planOf(plan, state).FORKBEARD_TEST_PLAN}'\nexport FORKBEARD_TEST_PLAN\nexec '${PROGRAM.join("' '")}' >>'${path}/log'\n`;
+  writeFileSync(join(path, 'run'), run);
+  chmodSync(join(path, 'run'), 0o755);
+  return path;
+}
+
+describe.each([
+  ['runit', 'runsv'],
+  ['s6', 's6-supervise'],
+])('under %s', (name, program) => {
+  test.skipIf(!has(program))(
+    `a supervisor that is killed comes back, with one instance of its service (needs ${program})`,
+    async () => {
+      const state = folder();
+      const path = serviceDirectory(state, name === 's6' ? { notifyFd: 3 } : {});
+      if (name === 's6') writeFileSync(join(path, 'notification-fd'), '3\n');
+      const outer = spawn(program, [path], { stdio: 'ignore' });
+      const ended = new Promise((resolve) => outer.on('exit', resolve));
+      onTestFinished(async () => {
+        // Its own end is its service's as well.
+        outer.kill('SIGTERM');
+        await within(`the end of ${program}`, ended);
+        expect(marked(`OUTER_STATE=${state}`).filter(alive)).toEqual([]);
+      });
+      const lines = () => {
+        try {
+          const text = readFileSync(join(path, 'log'), 'utf8').split('\n').slice(0, -1);
+          return text.map((line) => JSON.parse(line) as Line);
+        } catch {
+          return [];
+        }
+      };
+      const all = (event: string) => lines().filter((line) => line.event === event);
+      await eventually('the first start', () => all('ready').length === 1);
+      if (name === 's6') {
+        const wait = spawnSync('s6-svwait', ['-U', '-t', '20000', path]);
+        expect([wait.status, String(wait.stderr)]).toEqual([0, '']);
+      }
+      const [first] = all('begun');
+      process.kill(first?.['pid'] as number, 'SIGKILL');
+      await eventually('the second start', () => all('ready').length === 2);
+      const [before, after] = all('started').map(({ pid }) => pid as number);
+      expect(after).not.toBe(before);
+      expect(alive(before as number)).toBe(false);
+      expect(
+        marked(`OUTER_STATE=${state}`).filter(
+          (pid) => readFileSync(`/proc/${pid}/comm`, 'utf8') === 'sleep\n',
+        ),
+      ).toEqual([after]);
+    },
+    60_000,
+  );
+});
+
+describe('distributed', () => {
+  const get = async (port: number, path: string) => {
+    const response = await fetch(`http://127.0.0.1:${port}${path}`);
+    return { status: response.status, text: (await response.text()).trim() };
+  };
+  const portOf = async (outer: Outer) => ((await outer.hears('begun'))['address'] as { port: number }).port;
+
+  test('it answers for itself and for its services, and is not ready before they stop', async () => {
+    const state = folder();
+    const outer = new Outer(
+      {
+        mode: 'distributed',
+        distributed: { drain: 300 },
+        services: [
+          {
+            ...sleeper('x'),
+            ready: {
+              probe: { exec: shell(`test -e ${state}/go`) },
+              within: PATIENCE,
+              timeout: PATIENCE,
+              every: 20,
+              failures: 1,
+            },
+          },
+        ],
+      },
+      { state },
+    );
+    const port = await portOf(outer);
+    const { pid } = await outer.hears('started');
+    expect(await get(port, '/healthz')).toEqual({ status: 200, text: 'alive' });
+    expect(await get(port, '/readyz')).toEqual({ status: 503, text: '1 services, 0 ready; x: starting' });
+    expect((await get(port, '/startupz')).status).toBe(503);
+    writeFileSync(join(state, 'go'), '');
+    await outer.hears('ready');
+    expect(await get(port, '/readyz')).toEqual({ status: 200, text: '1 services, 1 ready' });
+    rmSync(join(state, 'go'));
+    await outer.hears('readiness');
+    expect((await get(port, '/readyz')).status).toBe(503);
+    expect((await get(port, '/startupz')).status).toBe(200);
+    writeFileSync(join(state, 'go'), '');
+    await outer.hears('readiness', ({ problem }) => problem === null);
+    const began = performance.now();
+    outer.child.kill('SIGTERM');
+    await outer.hears('stopping');
+    expect(await get(port, '/readyz')).toEqual({ status: 503, text: 'stopping; 1 services, 1 ready' });
+    expect(await get(port, '/livez')).toEqual({ status: 200, text: 'alive' });
+    expect(alive(pid as number)).toBe(true);
+    expect(await outer.exited).toBe(0);
+    expect(performance.now() - began).toBeGreaterThanOrEqual(290);
+    expect(alive(pid as number)).toBe(false);
+  });
+
+  const namespaces = spawnSync('unshare', ['--pid', '--fork', '--mount-proc', 'true']).status === 0;
+
+  test.skipIf(!namespaces)(
+    'as PID 1 it reaps who is nobody’s, hands signals on, and ends with SIGTERM (needs unshare)',
+    async () => {
+      const outer = new Outer(
+        {
+          mode: 'distributed',
+          orphan: true,
+          distributed: { forward: ['SIGUSR2'] },
+          services: [
+            { name: 'x', command: shell('trap "echo heard" USR2; echo up; while :; do sleep 0.05; done') },
+          ],
+        },
+        { before: ['unshare', '--pid', '--fork', '--mount-proc', '--kill-child'] },
+      );
+      expect((await outer.hears('begun'))['pid']).toBe(1);
+      await outer.hears('reaped');
+      await outer.hears('output', ({ text }) => text === 'up\n');
+      const children = readFileSync(`/proc/${outer.child.pid}/task/${outer.child.pid}/children`, 'utf8');
+      const init = Number(children.trim());
+      process.kill(init, 'SIGUSR2');
+      await outer.hears('output', ({ text }) => text === 'heard\n');
+      // What comes from outside and leaves its children here, as an exec probe does.
+      const before = outer.lines.filter(({ event }) => event === 'reaped').length;
+      spawnSync('nsenter', [
+        '-t',
+        String(init),
+        '-p',
+        '/bin/sh',
+        '-c',
+        '(sleep 0.05; exit 3) >/dev/null 2>&1 &',
+      ]);
+      await outer.hears(
+        'reaped',
+        (line) => outer.lines.filter(({ event }) => event === 'reaped').indexOf(line) >= before,
+      );
+      process.kill(init, 'SIGTERM');
+      expect(await outer.exited).toBe(0);
+    },
+  );
+});
