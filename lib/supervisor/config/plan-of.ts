@@ -6,6 +6,7 @@ import { resolve } from 'node:path';
 import { becoming } from '../../daemon/accounts.ts';
 import { formatListen, type ListenTarget, parseListen } from '../../daemon/listen.ts';
 import type { StdioTarget } from '../../process/contract.ts';
+import { signalName, signalNumber } from '../../sys/signals.ts';
 import type { Mode } from '../contract.ts';
 import type { GateSpec } from '../gates.ts';
 import { PROBE_DEFAULTS } from '../health.ts';
@@ -56,7 +57,31 @@ export function planOf(options: unknown, source: Source = PROGRAM): SupervisorPl
     members,
   };
   checkDependencies(tree, making.entries, source);
-  return { stateDir: root.stateDir === undefined ? null : resolve(source.base, root.stateDir), tree };
+  const { probes, drain = DRAIN, forward = [] } = root.distributed ?? {};
+  return {
+    stateDir: root.stateDir === undefined ? null : resolve(source.base, root.stateDir),
+    tree,
+    supervised: { notifyFd: root.supervised?.notifyFd ?? null },
+    distributed: {
+      probes: probes === undefined ? null : probesAt(probes, source),
+      drain,
+      forward: forward.map((signal) => signalName(signalNumber(signal))),
+    },
+  };
+}
+
+/** Of readiness, before the first stop: as long as most who route by it take to ask again. */
+const DRAIN = 5000;
+
+function probesAt(text: string, source: Source): ListenTarget {
+  const path = ['distributed', 'probes'];
+  try {
+    const target = parseListen(text, source.base);
+    if (target.kind !== 'fd') return target;
+  } catch (error) {
+    throw wrong(source, path, (error as Error).message);
+  }
+  throw wrong(source, path, 'must begin with tcp:// or unix://');
 }
 
 /** One configuration on its way to a plan. */

@@ -351,7 +351,16 @@ export const groupSchema = object({
   restart: oneOf(['permanent', 'temporary']).optional(),
 });
 
-export const rootSchema = object({ ...groupShape, stateDir: plain.optional() });
+export const rootSchema = object({
+  ...groupShape,
+  stateDir: plain.optional(),
+  supervised: object({ notifyFd: count(3, 1 << 20).optional() }).optional(),
+  distributed: object({
+    probes: plain.optional(),
+    drain: duration.optional(),
+    forward: z.array(signal, 'must be a list of signals').optional(),
+  }).optional(),
+});
 
 export type CheckedService = z.infer<typeof serviceSchema>;
 export type CheckedGroup = z.infer<typeof groupSchema>;

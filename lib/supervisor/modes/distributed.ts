@@ -7,7 +7,7 @@ import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { ListenTarget } from '../../daemon/listen.ts';
 import { closeNow, listenAt, type MetricsSource, metricsServer } from '../../daemon/metrics-endpoint.ts';
-import type { ExitStatus, SignalName } from '../../process/contract.ts';
+import type { ExitStatus } from '../../process/contract.ts';
 import type { Loop } from '../../process/loop.ts';
 import { type Orphans, reapOrphans } from '../../process/orphans.ts';
 import type { ModeObject, Standing } from './standing.ts';
@@ -18,13 +18,13 @@ export interface DistributedPlan {
   /** ms between the end of readiness and the first stop. */
   readonly drain: number;
   /** Signals to us that are every service's. */
-  readonly forward: readonly SignalName[];
+  readonly forward: readonly string[];
 }
 
 export interface DistributedAround {
   readonly loop: Loop;
   /** To the first process of each service that runs. */
-  readonly signal: (signal: SignalName) => void;
+  readonly signal: (signal: string) => void;
   readonly metrics?: Pick<MetricsSource, 'text' | 'contentType'>;
   /** Somebody else's child has ended, and was ours to reap. */
   readonly onReaped?: (exit: ExitStatus) => void;
