@@ -25,6 +25,7 @@ import type {
 } from './contract.ts';
 import { Group, type GroupAround } from './group.ts';
 import { unlessAborted } from './health.ts';
+import { Modes } from './modes/modes.ts';
 import { type Order, orderOf } from './order.ts';
 import type { DependencyPlan, GroupPlan, ServicePlan, SupervisorPlan } from './plan.ts';
 import type { ServiceAround } from './service.ts';
@@ -52,6 +53,7 @@ export class Supervisor extends EventEmitter<SupervisorEvents> implements Superv
   readonly #state: StateDirectory;
   readonly #order: Order;
   readonly #root: Group;
+  readonly #modes: Modes;
   readonly #cells = new Map<string, Cell>();
   #waiters = new Set<() => void>();
   #isLooking = false;
@@ -75,6 +77,14 @@ export class Supervisor extends EventEmitter<SupervisorEvents> implements Superv
     this.#clock = around.clock ?? clockOf(this.#loop);
     this.#state = plan.stateDir === null ? new StateDirectory() : new StateDirectory(plan.stateDir);
     this.#order = orderOf(plan.tree);
+    this.#modes = new Modes(plan, {
+      loop: this.#loop,
+      status: () => this.status(),
+      signal: (signal) => {
+        // Who does not run hears nothing.
+        for (const { service } of this.#cells.values()) service.signal(signal).catch(() => {});
+      },
+    });
     this.#root = this.#group(plan.tree, null, {
       clock: this.#clock,
       tell: (event) => this.#tell(event),
@@ -162,6 +172,7 @@ export class Supervisor extends EventEmitter<SupervisorEvents> implements Superv
 
   async #startAll(): Promise<SupervisorStatus> {
     await this.#stopping;
+    await this.#modes.open();
     this.#sweepOnce();
     this.#root.begin();
     for (const name of this.#order.services) {
@@ -178,6 +189,7 @@ export class Supervisor extends EventEmitter<SupervisorEvents> implements Superv
   async #stopAll({ independent = 'stop' }: StopOptions): Promise<ShutdownReport> {
     const began = this.#clock.now();
     this.#root.end('stopping');
+    await this.#modes.stopping();
     const cells = [...this.#cells.values()];
     for (const cell of cells) cell.wanted = false;
     const services: Record<string, StopReport> = {};
@@ -194,6 +206,7 @@ export class Supervisor extends EventEmitter<SupervisorEvents> implements Superv
     });
     this.#sweep('shutdown');
     this.#root.end('down');
+    this.#modes.close();
     this.#startedAt = null;
     return { took: this.#clock.now() - began, services, survivors, left };
   }
@@ -353,6 +366,7 @@ export class Supervisor extends EventEmitter<SupervisorEvents> implements Superv
     queueMicrotask(() => {
       this.#isLooking = false;
       this.#root.refresh();
+      this.#modes.changed();
       for (const waiter of [...this.#waiters]) waiter();
     });
   }

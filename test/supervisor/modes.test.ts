@@ -1,25 +1,20 @@
 /** Modes under those who look after a supervisor: sd_notify, systemd's own tools, runit and s6, an orchestrator, PID 1. */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
-import { chmodSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { Loop, sys } from 'forkbeard';
 import { describe, expect, onTestFinished, test } from 'vitest';
+import type { SupervisorOptions } from '../../dist/supervisor/index.js';
 import { PATIENCE } from '../process/support.ts';
-import { alive, environment, eventually, fixture, folder, marked, shell, within } from './support.ts';
+import { alive, eventually, fixture, folder, marked, shell, within } from './support.ts';
 
 type Line = { event: string } & Record<string, unknown>;
 
-interface Plan {
-  mode: 'supervised' | 'distributed';
-  services: ({ name: string; command: readonly string[] } & Record<string, unknown>)[];
-  notifyFd?: number;
-  distributed?: { drain?: number; forward?: string[] };
-  orphan?: boolean;
-}
+type Plan = Pick<SupervisorOptions, 'mode' | 'supervised' | 'distributed' | 'services'>;
 
-const planOf = (plan: Plan, state: string) => ({
-  FORKBEARD_TEST_PLAN: JSON.stringify({ ...plan, state }),
+const planOf = (plan: Plan, stateDir: string) => ({
+  FORKBEARD_TEST_PLAN: JSON.stringify({ ...plan, stateDir }),
 });
 
 const PROGRAM = [process.execPath, fixture('supervises.mjs')];
@@ -108,7 +103,24 @@ class Notifications {
 }
 
 const has = (program: string) => spawnSync(program, ['--version']).error === undefined;
-const sleeper = (name: string) => ({ name, command: shell('exec sleep 1000') });
+const sleeper = { command: shell('exec sleep 1000') };
+
+/** Ready as long as there is a file. */
+const there = (state: string) => ({
+  exec: shell(`test -e ${state}/go`),
+  within: PATIENCE,
+  timeout: PATIENCE,
+  every: 20,
+  failures: 1,
+});
+
+/** A port that nobody had a moment ago. */
+function freePort(): number {
+  const fd = sys.listen({ host: '127.0.0.1', port: 0 });
+  const { port } = sys.localAddress(fd) as { port: number };
+  sys.close(fd);
+  return port;
+}
 
 /** Answers each connection on its first socket with its pid. */
 const ANSWERS = shell(
@@ -133,19 +145,7 @@ describe('supervised', () => {
     const outer = new Outer(
       {
         mode: 'supervised',
-        services: [
-          sleeper('quick'),
-          {
-            ...sleeper('slow'),
-            ready: {
-              probe: { exec: shell(`test -e ${state}/go`) },
-              within: PATIENCE,
-              timeout: PATIENCE,
-              every: 20,
-              failures: 1,
-            },
-          },
-        ],
+        services: { quick: sleeper, slow: { ...sleeper, ready: there(state) } },
       },
       { state, env: { NOTIFY_SOCKET: notifications.path, WATCHDOG_USEC: '200000' } },
     );
@@ -167,19 +167,14 @@ describe('supervised', () => {
   test.skipIf(!has('systemd-socket-activate'))(
     'sockets of systemd are handed on to the services that name them (needs systemd-socket-activate)',
     async () => {
-      const fd = sys.listen({ host: '127.0.0.1', port: 0 });
-      const { port } = sys.localAddress(fd) as { port: number };
-      sys.close(fd);
+      const port = freePort();
       const outer = new Outer(
         {
           mode: 'supervised',
-          services: [
-            { name: 'web', command: ANSWERS, listen: ['fd://web'] },
-            {
-              name: 'bare',
-              command: shell('ls /proc/self/fd | wc -l; echo "$LISTEN_FDS."; exec sleep 1000'),
-            },
-          ],
+          services: {
+            web: { command: ANSWERS, listen: 'fd://web' },
+            bare: { command: shell('ls /proc/self/fd | wc -l; echo "$LISTEN_FDS."; exec sleep 1000') },
+          },
         },
         // It starts its program with the first connection, and has it accept that.
         {
@@ -202,14 +197,9 @@ describe('supervised', () => {
       let said = '';
       while (said === '' || said === 'ECONNRESET' || said === String(pid)) said = await asked(port);
       expect(said).toMatch(/^\d+$/);
-      const output = () =>
-        outer.lines
-          .filter(({ event }) => event === 'output')
-          .map(({ text }) => text)
-          .join('');
-      await outer.hears('output', () => output().includes('.'));
       // 0, 1, 2 and the folder that ls reads.
-      expect(output()).toBe('4\n.\n');
+      await outer.hears('log', ({ service, text }) => service === 'bare' && text === '4');
+      await outer.hears('log', ({ service, text }) => service === 'bare' && text === '.');
     },
   );
 
@@ -218,13 +208,12 @@ describe('supervised', () => {
     async () => {
       const outer = new Outer({
         mode: 'supervised',
-        services: [
-          {
-            name: 'x',
+        services: {
+          x: {
             command: shell('systemd-notify --ready --status="all is well"; exec sleep 1000'),
-            ready: { notify: true, within: PATIENCE, timeout: 0 },
+            ready: { notify: true, within: PATIENCE },
           },
-        ],
+        },
       });
       await outer.hears('ready');
     },
@@ -243,7 +232,7 @@ function serviceDirectory(state: string, more: Partial<Plan> = {}): string {
   mkdirSync(path);
   const plan: Plan = {
     mode: 'supervised',
-    services: [{ ...sleeper('x'), env: environment({ OUTER_STATE: state }) }],
+    services: { x: { ...sleeper, env: { OUTER_STATE: state } } },
     ...more,
   };
   const run = `#!/bin/sh\nFORKBEARD_TEST_PLAN='${planOf(plan, state).FORKBEARD_TEST_PLAN}'\nexport FORKBEARD_TEST_PLAN\nexec '${PROGRAM.join("' '")}' >>'${path}/log'\n`;
@@ -260,7 +249,7 @@ describe.each([
     `a supervisor that is killed comes back, with one instance of its service (needs ${program})`,
     async () => {
       const state = folder();
-      const path = serviceDirectory(state, name === 's6' ? { notifyFd: 3 } : {});
+      const path = serviceDirectory(state, name === 's6' ? { supervised: { notifyFd: 3 } } : {});
       if (name === 's6') writeFileSync(join(path, 'notification-fd'), '3\n');
       const outer = spawn(program, [path], { stdio: 'ignore' });
       const ended = new Promise((resolve) => outer.on('exit', resolve));
@@ -305,30 +294,17 @@ describe('distributed', () => {
     const response = await fetch(`http://127.0.0.1:${port}${path}`);
     return { status: response.status, text: (await response.text()).trim() };
   };
-  const portOf = async (outer: Outer) => ((await outer.hears('begun'))['address'] as { port: number }).port;
-
   test('it answers for itself and for its services, and is not ready before they stop', async () => {
     const state = folder();
+    const port = freePort();
     const outer = new Outer(
       {
         mode: 'distributed',
-        distributed: { drain: 300 },
-        services: [
-          {
-            ...sleeper('x'),
-            ready: {
-              probe: { exec: shell(`test -e ${state}/go`) },
-              within: PATIENCE,
-              timeout: PATIENCE,
-              every: 20,
-              failures: 1,
-            },
-          },
-        ],
+        distributed: { probes: `tcp://127.0.0.1:${port}`, drain: 300 },
+        services: { x: { ...sleeper, ready: there(state) } },
       },
       { state },
     );
-    const port = await portOf(outer);
     const { pid } = await outer.hears('started');
     expect(await get(port, '/healthz')).toEqual({ status: 200, text: 'alive' });
     expect(await get(port, '/readyz')).toEqual({ status: 503, text: '1 services, 0 ready; x: starting' });
@@ -344,7 +320,7 @@ describe('distributed', () => {
     await outer.hears('readiness', ({ problem }) => problem === null);
     const began = performance.now();
     outer.child.kill('SIGTERM');
-    await outer.hears('stopping');
+    await outer.hears('end');
     expect(await get(port, '/readyz')).toEqual({ status: 503, text: 'stopping; 1 services, 1 ready' });
     expect(await get(port, '/livez')).toEqual({ status: 200, text: 'alive' });
     expect(alive(pid as number)).toBe(true);
@@ -358,40 +334,38 @@ describe('distributed', () => {
   test.skipIf(!namespaces)(
     'as PID 1 it reaps who is nobody’s, hands signals on, and ends with SIGTERM (needs unshare)',
     async () => {
+      const state = folder();
       const outer = new Outer(
         {
           mode: 'distributed',
-          orphan: true,
-          distributed: { forward: ['SIGUSR2'] },
-          services: [
-            { name: 'x', command: shell('trap "echo heard" USR2; echo up; while :; do sleep 0.05; done') },
-          ],
+          distributed: { forward: ['USR2'], drain: 0 },
+          services: {
+            x: { command: shell('trap "echo heard" USR2; echo up; while :; do sleep 0.05; done') },
+          },
         },
-        { before: ['unshare', '--pid', '--fork', '--mount-proc', '--kill-child'] },
+        { state, before: ['unshare', '--pid', '--fork', '--mount-proc', '--kill-child'] },
       );
       expect((await outer.hears('begun'))['pid']).toBe(1);
-      await outer.hears('reaped');
-      await outer.hears('output', ({ text }) => text === 'up\n');
-      const children = readFileSync(`/proc/${outer.child.pid}/task/${outer.child.pid}/children`, 'utf8');
-      const init = Number(children.trim());
+      await outer.hears('log', ({ text }) => text === 'up');
+      const [init = 0] = childrenOf(outer.child.pid as number);
       process.kill(init, 'SIGUSR2');
-      await outer.hears('output', ({ text }) => text === 'heard\n');
+      await outer.hears('log', ({ text }) => text === 'heard');
       // What comes from outside and leaves its children here, as an exec probe does.
-      const before = outer.lines.filter(({ event }) => event === 'reaped').length;
-      spawnSync('nsenter', [
-        '-t',
-        String(init),
-        '-p',
-        '/bin/sh',
-        '-c',
-        '(sleep 0.05; exit 3) >/dev/null 2>&1 &',
-      ]);
-      await outer.hears(
-        'reaped',
-        (line) => outer.lines.filter(({ event }) => event === 'reaped').indexOf(line) >= before,
+      const script = `(sleep 0.05; touch ${state}/left; exit 3) >/dev/null 2>&1 &`;
+      spawnSync('nsenter', ['-t', String(init), '-p', '/bin/sh', '-c', script]);
+      await eventually('the orphan to be there', () => existsSync(join(state, 'left')));
+      await eventually('nobody but shims', () =>
+        childrenOf(init).every((pid) =>
+          readFileSync(`/proc/${pid}/comm`, 'latin1').startsWith('forkbeard-shim'),
+        ),
       );
       process.kill(init, 'SIGTERM');
       expect(await outer.exited).toBe(0);
     },
   );
 });
+
+/** Those that are not reaped among them. */
+function childrenOf(pid: number): number[] {
+  return readFileSync(`/proc/${pid}/task/${pid}/children`, 'latin1').trim().split(' ').map(Number);
+}

@@ -1,5 +1,5 @@
 /** How the whole stands, as those outside want to know it: in one word, in one line, and by name. Of a status, anew each time. */
-import type { GroupStatus, SupervisedStatus, SupervisorStatus } from '../contract.ts';
+import type { SupervisorStatus } from '../contract.ts';
 
 export interface Standing {
   /** Every service that is wanted may be used, or has done what it was for. */
@@ -23,13 +23,14 @@ export interface ModeObject {
 
 export function standingOf({ services, tree }: Pick<SupervisorStatus, 'services' | 'tree'>): Standing {
   const all = Object.entries(services);
-  const waited = all.filter(([, service]) => !isOutOfQuestion(service));
+  // Stopped by hand: nobody wants it. While all are started, its turn has not come.
+  const waited = all.filter(([, { state }]) => state !== 'down' || tree.state === 'starting');
   const problems = Object.fromEntries(
     waited
       .filter(([, { ready, state }]) => !ready && state !== 'done')
       .map(([name, { state, problem }]) => [name, problem === null ? state : `${state}: ${problem}`]),
   );
-  const ready = Object.keys(problems).length === 0 && IN_USE.includes(tree.state);
+  const ready = Object.keys(problems).length === 0 && tree.state === 'running';
   const names = Object.entries(problems).map(([name, problem]) => `; ${name}: ${problem}`);
   return {
     ready,
@@ -37,12 +38,4 @@ export function standingOf({ services, tree }: Pick<SupervisorStatus, 'services'
     problems,
     text: `${all.length} services, ${waited.length - names.length} ready${names.join('')}`,
   };
-}
-
-/** While it starts, that not all are there is told by the services. */
-const IN_USE: readonly GroupStatus['state'][] = ['starting', 'running', 'restarting'];
-
-/** Stopped by hand: nobody wants it. */
-function isOutOfQuestion({ state }: SupervisedStatus): boolean {
-  return state === 'down';
 }
