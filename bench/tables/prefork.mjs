@@ -1,10 +1,10 @@
 // The prefork server against node:cluster and PM2: workers of an application until each has answered, what they have for
 // themselves in memory, and hello world by two of them.
 import { npmModule, result, script, tool } from '../session.mjs';
+import { barsOfWorkers, CLUSTER, columnsOfWorkers } from '../workers-compared.mjs';
 
 const LOADED = 'forkbeard serve';
 const WARM = 'forkbeard serve, reforked';
-const CLUSTER = 'node:cluster';
 const PM2 = 'PM2';
 /** Servers, their workers and wrk run beside each other. */
 const CORES = '0,1';
@@ -29,7 +29,6 @@ export function tables({ smoke }) {
       return () => result(script('prefork-load', kind, seconds), CORES);
     },
   });
-  const ratio = (key) => ({ key, of: CLUSTER, digits: 3 });
   return [
     {
       name: 'prefork',
@@ -46,19 +45,8 @@ export function tables({ smoke }) {
         peer(CLUSTER, ['fastify'], 'workers-cluster', workers, requests),
         peer(PM2, ['fastify', 'pm2'], 'prefork-pm2', workers, requests),
       ],
-      columns: [
-        { title: 'answered ms', key: 'answered', digits: 0 },
-        { title: '× cluster', key: 'answered', of: CLUSTER, digits: 3 },
-        { title: 'ready: USS MB', key: 'readyUss', digits: 1 },
-        { title: 'PSS MB', key: 'readyPss', digits: 1 },
-        { title: 'served: USS MB', key: 'servedUss', digits: 1 },
-        { title: 'PSS MB', key: 'servedPss', digits: 1 },
-      ],
-      bars: [
-        { peer: LOADED, what: 'answered × cluster', ...ratio('answered'), atMost: 1 / 20 },
-        { peer: LOADED, what: 'USS ready × cluster', ...ratio('readyUss'), atMost: 1 / 12 },
-        { peer: WARM, what: 'USS served × cluster', ...ratio('servedUss'), atMost: 0.45 },
-      ],
+      columns: columnsOfWorkers,
+      bars: barsOfWorkers(LOADED, WARM),
     },
     {
       name: 'prefork-http',

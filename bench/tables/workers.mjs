@@ -1,8 +1,8 @@
 // Workers of an HTTP application: how long until each has answered, and what each has for itself in memory.
 import { npmModule, result, script } from '../session.mjs';
+import { barsOfWorkers, CLUSTER, columnsOfWorkers } from '../workers-compared.mjs';
 
 const OURS = 'forkbeard fork';
-const CLUSTER = 'node:cluster';
 /** The workers and their parent run beside each other. */
 const CORES = '0,1';
 const WORKERS = 8;
@@ -18,7 +18,6 @@ export function tables({ smoke }) {
       return () => result([file, ...flags, ...args], CORES);
     },
   });
-  const ratio = (key) => ({ key, of: CLUSTER, digits: 3 });
   return [
     {
       name: 'workers',
@@ -36,19 +35,8 @@ export function tables({ smoke }) {
         peer('child_process.fork', 'workers-child-process'),
         peer('worker_threads', 'workers-threads'),
       ],
-      columns: [
-        { title: 'answered ms', key: 'answered', digits: 0 },
-        { title: '× cluster', key: 'answered', of: CLUSTER, digits: 3 },
-        { title: 'ready: USS MB', key: 'readyUss', digits: 1 },
-        { title: 'PSS MB', key: 'readyPss', digits: 1 },
-        { title: 'served: USS MB', key: 'servedUss', digits: 1 },
-        { title: 'PSS MB', key: 'servedPss', digits: 1 },
-      ],
-      bars: [
-        { peer: OURS, what: 'answered × cluster', ...ratio('answered'), atMost: 1 / 20 },
-        { peer: OURS, what: 'USS ready × cluster', ...ratio('readyUss'), atMost: 1 / 12 },
-        { peer: OURS, what: 'USS served × cluster', ...ratio('servedUss'), atMost: 0.45 },
-      ],
+      columns: columnsOfWorkers,
+      bars: barsOfWorkers(OURS, OURS),
     },
   ];
 }
