@@ -18,13 +18,12 @@ import type { FromWorker } from '../messages.ts';
 import type { Plan } from '../plan.ts';
 import { boardSize, monotonic, Scoreboard } from '../scoreboard.ts';
 import { workerEntry } from '../worker/inheritance.ts';
-import { Backoff, STABLE } from './backoff.ts';
+import { Aftermath } from './aftermath.ts';
 import { Crew } from './crew.ts';
 import { exitCodeOfBind, Listeners, nameOf } from './listeners.ts';
 import type { Mold } from './mold.ts';
 import { type MoldError, Molds } from './molds.ts';
 import { removePidFile, writePidFile } from './pid-file.ts';
-import { GIVE_UP_AFTER, POLICY } from './policy.ts';
 import { type Action, type Member, Pool } from './pool.ts';
 import { Renewals } from './renewals.ts';
 import { Scales } from './scales.ts';
@@ -73,7 +72,7 @@ class Server extends EventEmitter<PreforkEvents> implements PreforkServer {
   readonly #scales: Scales;
   readonly #notifier = new ServiceNotifier();
   readonly #handover: Handover | undefined;
-  readonly #backoffs = new Map<number, Backoff>();
+  readonly #aftermath: Aftermath;
   readonly #exits: Partial<Record<ExitCause, number>> = {};
   readonly #timers = new Set<Disposable>();
   readonly #waiters = new Set<{
@@ -89,9 +88,6 @@ class Server extends EventEmitter<PreforkEvents> implements PreforkServer {
   #quick = false;
   /** Not before it was handed over to us, nor after we have handed it over. */
   #isOurs: boolean;
-  /** Failures in a row while no worker was ever ready. */
-  #early = 0;
-  #everReady = false;
   #everComplete = false;
   readonly #renewals: Renewals;
   #upgrade: Upgrade | undefined;
@@ -155,6 +151,15 @@ class Server extends EventEmitter<PreforkEvents> implements PreforkServer {
       onRefork: (refork) => this.emit('refork', refork),
       onWarning: (message) => this.#warn(message),
     });
+    this.#aftermath = new Aftermath(this.#pool, this.#renewals, {
+      canSpawnInstead: () => this.#crew.method === 'fork',
+      cannotFork: (reason) => this.#cannotFork(reason),
+      canBeFewer: () => this.#pool.target > this.#scope[0],
+      resize: (workers) => this.#resize(workers),
+      giveUp: (exitCode, message) => this.#giveUp(exitCode, message),
+      onBackoff: (backoff) => this.emit('backoff', backoff),
+      onWarning: (message) => this.#warn(message),
+    });
     this.#watchdog = new Watchdog(plan, monotonic(), { onSlow: (slow) => this.emit('worker-slow', slow) });
     this.#scales = new Scales(plan, options.sampleEvery);
   }
@@ -205,7 +210,7 @@ class Server extends EventEmitter<PreforkEvents> implements PreforkServer {
         else this.#cannotFork(blocking.map(({ message }) => message).join('; '));
       },
       (error: MoldError) => {
-        if (this.#isStopping || this.#failedEarly(error.why, error.message)) return;
+        if (this.#isStopping || this.#aftermath.failedEarly(error.why, error.message)) return;
         this.#firstMold();
       },
     );
@@ -302,7 +307,7 @@ class Server extends EventEmitter<PreforkEvents> implements PreforkServer {
     const { member } = worker;
     if (member.state !== 'starting') return;
     worker.readyAt = monotonic();
-    this.#everReady = true;
+    this.#aftermath.anyReady();
     this.#pool.ready(member);
     this.#renewals.ready(member.generation);
     this.emit('worker-ready', { ...worker.info, ms: Math.round(worker.readyAt - worker.startedAt) });
@@ -324,7 +329,12 @@ class Server extends EventEmitter<PreforkEvents> implements PreforkServer {
     this.#pool.ended(member);
     if (leavingAt === undefined) {
       const service = readyAt === undefined ? undefined : monotonic() - readyAt;
-      this.#follow(member, record.cause, record.message ?? `A worker ended: ${record.cause}`, service);
+      this.#aftermath.follow(
+        member,
+        record.cause,
+        record.message ?? `A worker ended: ${record.cause}`,
+        service,
+      );
     }
     this.#settle();
   }
@@ -333,64 +343,9 @@ class Server extends EventEmitter<PreforkEvents> implements PreforkServer {
     this.#pool.ended(member);
     if (cause !== 'drained') {
       this.#warn(`Worker ${member.place} could not be started: ${message}`);
-      this.#follow(member, cause, message, undefined);
+      this.#aftermath.follow(member, cause, message, undefined);
     }
     this.#settle();
-  }
-
-  /** What follows when somebody has ended whom nobody had asked to. `service`: ms since it was ready, if it was. */
-  #follow(
-    { place, generation }: Member,
-    cause: ExitCause,
-    message: string,
-    service: number | undefined,
-  ): void {
-    if (!this.#pool.open) return;
-    if (this.#renewals.failed(generation, service !== undefined, message)) return;
-    if (!this.#everReady && this.#failedEarly(cause, message)) return;
-    const { respawn, oneFewer, spawnInstead } = POLICY[cause];
-    if (spawnInstead && this.#crew.method === 'fork') {
-      this.#cannotFork(message);
-      return;
-    }
-    if (oneFewer && this.#pool.target > this.#scope[0]) {
-      this.#warn(`There are not enough descriptors for ${this.#pool.target} workers`);
-      this.#resize(this.#pool.target - 1);
-    }
-    const backoff = this.#backoffOf(place);
-    if (service !== undefined && service > STABLE) backoff.reset();
-    if (respawn === 'never') {
-      this.#abandon(place, cause, message);
-    } else if (respawn !== 'at-once' || service === undefined) {
-      const delay = backoff.failed(respawn === 'long' ? 'long' : cause === 'operator' ? 'killed' : 'soon');
-      if (delay === 0) return;
-      this.emit('backoff', { worker: place, cause, delay, failures: backoff.failures });
-      this.#pool.postpone(place, monotonic() + delay);
-    }
-  }
-
-  /** No worker was ever ready. True when that was the end of it. */
-  #failedEarly(cause: ExitCause, message: string): boolean {
-    const { beforeReady, exitCode } = POLICY[cause];
-    if (beforeReady !== 'stop' && ++this.#early < GIVE_UP_AFTER) return false;
-    this.#giveUp(exitCode, message);
-    return true;
-  }
-
-  #abandon(place: number, cause: ExitCause, message: string): void {
-    this.#pool.postpone(place, Number.POSITIVE_INFINITY);
-    this.#warn(`Place ${place} stays empty: ${message}`);
-    if (this.#pool.members.length === 0 && this.#pool.nextStart === Number.POSITIVE_INFINITY) {
-      this.#giveUp(POLICY[cause].exitCode, message);
-    }
-  }
-
-  #backoffOf(place: number): Backoff {
-    const known = this.#backoffs.get(place);
-    if (known !== undefined) return known;
-    const backoff = new Backoff();
-    this.#backoffs.set(place, backoff);
-    return backoff;
   }
 
   // ------------------------------------------------------------------------------- what is to be done
