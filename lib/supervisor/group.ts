@@ -18,6 +18,8 @@ export interface GroupAround {
   readonly tell: (event: TreeEvent) => void;
   /** Each after those that depend on it. */
   readonly stop: (cells: readonly Cell[]) => Promise<void>;
+  /** Something has happened of which there is no event. */
+  readonly look: () => void;
   /** Fulfilled when it holds; looked at whenever something has happened. Rejected with the signal's reason. */
   readonly until: (holds: () => boolean, signal: AbortSignal) => Promise<void>;
 }
@@ -159,6 +161,7 @@ export class Group {
       // Stopped, or given up, meanwhile: whoever did that goes on.
     } finally {
       this.#busy--;
+      this.#around.look();
     }
     if (this.#busy === 0 && this.#due.size > 0) void this.#work((ended) => this.#recover(ended));
   }
@@ -203,7 +206,7 @@ export class Group {
     const from = this.plan.strategy === 'one_for_all' ? 0 : at;
     return this.members.slice(from).flatMap((member) => {
       const cells = member instanceof Group ? member.cells : [member];
-      return cells.filter((cell) => asked.has(cell) || (cell.wanted && !GONE.includes(cell.service.state)));
+      return cells.filter((cell) => asked.has(cell) || (cell.wanted && !isGone(cell)));
     });
   }
 
@@ -231,7 +234,7 @@ export class Group {
     const { tell, stop } = this.#around;
     tell({ event: 'group-failed', group: this.name, because, cause, message, final: !isAgain });
     // The rest of it goes on only where nobody starts all of it again.
-    await stop((isAgain ? this.cells : cells).filter(({ service }) => !GONE.includes(service.state)));
+    await stop((isAgain ? this.cells : cells).filter((cell) => !isGone(cell)));
     ended.throwIfAborted();
     if (parent === null || !isAgain) {
       if (parent !== null && decision?.action === 'fail') parent.memberFailed(this.name, cause, message);
@@ -262,4 +265,8 @@ export class Group {
   }
 }
 
-const GONE: readonly string[] = ['down', 'done', 'failed'];
+/** It is not there, and is not on its way. */
+function isGone({ service }: Cell): boolean {
+  const { state, busy } = service;
+  return state === 'done' || state === 'failed' || (state === 'down' && !busy);
+}

@@ -93,6 +93,7 @@ export class Supervisor extends EventEmitter<SupervisorEvents> implements Superv
           await service.stop();
         });
       },
+      look: () => this.#look(),
       until: (holds, signal) => this.#until(holds, signal),
     });
   }

@@ -13,7 +13,7 @@ export const server: Promise<PreforkServer> = prefork(options);
 void server.then((it) => it.on('worker-exit', ({ cause, stack }) => [cause satisfies string, stack]));
 
 export async function keepsRunning(options: SupervisorOptions): Promise<number | null> {
-  await using supervisor = new Supervisor(options);
+  const supervisor: AsyncDisposable & Supervisor = new Supervisor(options);
   supervisor.on('failed', ({ service, cause, message }) => console.error(service, cause, message));
   supervisor.on('group-failed', ({ group, final }) => console.error(group, final));
   const { services } = await supervisor.start();

@@ -1,0 +1,311 @@
+/** The supervisor with real programs: who starts before whom, and what the end of one does to the others. */
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { Loop } from 'forkbeard';
+import { Supervisor } from 'forkbeard/supervisor';
+import { describe, expect, test } from 'vitest';
+import { Overseen, script, sleeper } from './overseen.ts';
+import { alive, folder, marked, within } from './support.ts';
+
+const kill = (pid: number) => process.kill(pid, 'SIGKILL');
+
+describe('a start', () => {
+  test('goes in the order of dependencies, each when the one before is ready, and a stop the other way', async () => {
+    const go = join(folder(), 'go');
+    const s = new Overseen({
+      services: {
+        web: { ...sleeper, dependsOn: ['api'] },
+        api: { ...sleeper, dependsOn: ['db'] },
+        db: { ...sleeper, ready: { exec: ['test', '-e', go] } },
+      },
+    });
+    const started = s.it.start();
+    await s.nth('started', 'db');
+    expect(s.it.status().services['api']).toMatchObject({
+      state: 'gated',
+      problem: 'waits for db, which is starting',
+    });
+    expect(s.order('started')).toEqual(['db']);
+    writeFileSync(go, '');
+    const { state, services } = await within('the start', started);
+    expect(state).toBe('running');
+    expect(s.order('ready')).toEqual(['db', 'api', 'web']);
+    expect(services['web']).toMatchObject({
+      kind: 'service',
+      ready: true,
+      dependsOn: ['api'],
+      mode: 'coupled',
+    });
+    const pids = ['web', 'api', 'db'].map((name) => s.pid(name));
+    const report = await within('the stop', s.it.stop());
+    expect(s.order('stopped')).toEqual(['web', 'api', 'db']);
+    expect(report).toMatchObject({ survivors: {}, left: [] });
+    expect(report.services['db']?.steps.map(({ signal }) => signal)).toEqual(['SIGTERM']);
+    expect(pids.filter(alive)).toEqual([]);
+    expect(s.of('swept')).toEqual([
+      { event: 'swept', when: 'start', orphans: 0 },
+      { event: 'swept', when: 'shutdown', orphans: 0 },
+    ]);
+  });
+
+  test('that is asked for ten times at once is one', async () => {
+    const s = new Overseen({ services: { a: sleeper } });
+    await Promise.all(Array.from({ length: 10 }, () => s.it.start()));
+    const pid = s.pid('a');
+    await s.it.start();
+    expect(s.pid('a')).toBe(pid);
+    expect(s.of('started').length).toBe(1);
+  });
+
+  test('of what cannot be executed fails that alone, with errno and step, and what depends on it says so', async () => {
+    const s = new Overseen({
+      services: {
+        bad: { command: ['/nonexistent'] },
+        needs: { ...sleeper, dependsOn: ['bad'] },
+        other: sleeper,
+      },
+    });
+    const { services } = await s.it.start();
+    expect(services).toMatchObject({
+      bad: { state: 'failed' },
+      needs: { state: 'failed' },
+      other: { state: 'running' },
+    });
+    expect(s.of('failed', 'bad')[0]).toMatchObject({
+      cause: 'refused',
+      error: { code: 'ENOENT', step: 'exec', path: '/nonexistent' },
+    });
+    expect(s.of('failed', 'needs')[0]).toMatchObject({ cause: 'dependency' });
+    expect(s.of('started', 'needs')).toEqual([]);
+  });
+
+  test('waits for one that is to end well', async () => {
+    const s = new Overseen({
+      services: {
+        migrate: { ...script('exit 0'), restart: 'temporary' },
+        broken: { ...script('exit 3'), restart: 'temporary' },
+        web: { ...sleeper, dependsOn: [{ service: 'migrate', until: 'done' }] },
+        never: { ...sleeper, dependsOn: [{ service: 'broken', until: 'done' }] },
+      },
+    });
+    const { services } = await s.it.start();
+    expect(services).toMatchObject({
+      migrate: { state: 'done' },
+      web: { state: 'running' },
+      never: { state: 'failed' },
+    });
+  });
+
+  test('by hand takes along what is depended on, and forgets what went wrong', async () => {
+    const go = join(folder(), 'go');
+    const s = new Overseen({
+      services: {
+        db: { ...script(`[ -e ${go} ] && exec sleep 1000; exit 1`), exitCodes: { 1: 'never' } },
+        web: { ...sleeper, dependsOn: ['db'] },
+      },
+    });
+    await s.it.start();
+    await s.nth('failed', 'db');
+    await s.it.stop();
+    writeFileSync(go, '');
+    expect(await s.it.startService('web')).toMatchObject({ state: 'running' });
+    expect(s.state('db')).toBe('running');
+    expect((await s.it.stopService('web')).survivors).toEqual([]);
+    expect(s.state('db')).toBe('running');
+    const before = s.pid('db');
+    expect((await s.it.restartService('db')).pid).not.toBe(before);
+  });
+
+  test('in a circle is refused, and shown', () => {
+    const services = { a: { ...sleeper, dependsOn: ['b'] }, b: { ...sleeper, dependsOn: ['a'] } };
+    expect(() => new Supervisor({ stateDir: folder(), services })).toThrow('a → b → a');
+  });
+
+  test('of a name that nobody has is refused with the nearest', async () => {
+    const s = new Overseen({ services: { cache: sleeper } });
+    await expect(s.it.startService('cahce')).rejects.toMatchObject({ code: 'ERR_FORKBEARD_UNKNOWN_SERVICE' });
+  });
+});
+
+describe('the end of one', () => {
+  const three = { a: sleeper, b: sleeper, c: sleeper };
+  const pids = (s: Overseen) => ['a', 'b', 'c'].map((name) => s.pid(name));
+
+  test('is nothing to the others with one_for_one', async () => {
+    const s = new Overseen({ services: three });
+    await s.it.start();
+    const [a, b, c] = pids(s);
+    kill(b as number);
+    await s.nth('ready', 'b', 2);
+    expect(pids(s)).toEqual([a, expect.any(Number), c]);
+    expect(s.pid('b')).not.toBe(b);
+    expect(s.it.status().services['b']).toMatchObject({
+      restarts: 1,
+      counters: { starts: 2, exits: 1, restarts: { exit: 1 } },
+    });
+  });
+
+  test('takes all with it with one_for_all', async () => {
+    const s = new Overseen({ strategy: 'one_for_all', services: three });
+    await s.it.start();
+    const before = pids(s);
+    kill(before[1] as number);
+    for (const name of ['a', 'b', 'c']) await s.nth('ready', name, 2);
+    expect(pids(s).some((pid) => before.includes(pid))).toBe(false);
+    expect(before.filter(alive)).toEqual([]);
+    expect(s.of('group-restart')).toMatchObject([{ group: '', because: 'b', members: ['a', 'b', 'c'] }]);
+  });
+
+  test('takes those with it that were started after it with rest_for_one', async () => {
+    const s = new Overseen({ strategy: 'rest_for_one', services: three });
+    await s.it.start();
+    expect(s.order('ready')).toEqual(['a', 'b', 'c']);
+    const [a, b, c] = pids(s);
+    kill(b as number);
+    await s.nth('ready', 'c', 2);
+    expect(s.pid('a')).toBe(a);
+    expect([b, c].filter((pid) => alive(pid as number))).toEqual([]);
+    expect(s.order('ready').slice(3)).toEqual(['b', 'c']);
+  });
+
+  test('too often is the end of a group, once, and of nobody beside it', async () => {
+    const s = new Overseen({
+      services: {
+        beside: sleeper,
+        pair: {
+          strategy: 'one_for_all',
+          intensity: { restarts: 2, within: '1h' },
+          restart: 'temporary',
+          services: { good: sleeper, bad: script('exit 1') },
+        },
+      },
+    });
+    await s.it.start();
+    expect(await s.nth('group-failed', undefined)).toMatchObject({ group: 'pair', final: true });
+    await s.nth('stopped', 'good', 3);
+    expect(s.of('group-failed').length).toBe(1);
+    expect(s.state('beside')).toBe('running');
+    expect(s.state('bad')).toBe('failed');
+    expect(s.of('exit', 'bad').length).toBe(3);
+  });
+
+  test('of the outermost group is an event of its own, and a start by hand brings all back', async () => {
+    const go = join(folder(), 'go');
+    const s = new Overseen({
+      strategy: 'one_for_all',
+      intensity: { restarts: 1, within: '1h' },
+      services: { good: sleeper, bad: script(`[ -e ${go} ] && exec sleep 1000; exit 1`) },
+    });
+    await s.it.start();
+    expect(await s.nth('group-failed', undefined)).toMatchObject({ group: '', final: true });
+    await s.nth('stopped', 'good', 2);
+    expect(s.it.status().state).toBe('failed');
+    writeFileSync(go, '');
+    expect((await s.it.start()).state).toBe('running');
+  });
+
+  test('that a group within has come to has it started again by the one around it', async () => {
+    const count = join(folder(), 'count');
+    const s = new Overseen({
+      services: {
+        within: {
+          strategy: 'one_for_all',
+          intensity: { restarts: 1, within: '1h' },
+          services: {
+            good: sleeper,
+            bad: script(`echo x >> ${count}; [ $(wc -l < ${count}) -gt 2 ] && exec sleep 1000; exit 1`),
+          },
+        },
+      },
+    });
+    await s.it.start();
+    expect(await s.nth('group-failed', undefined)).toMatchObject({ group: 'within', final: false });
+    await s.nth('started', 'bad', 3);
+    await s.nth('ready', 'good', 3);
+    await s.it.start();
+    expect(s.state('bad')).toBe('running');
+  });
+
+  test('is started again while its neighbours fall without end', async () => {
+    const s = new Overseen({
+      services: {
+        storm: {
+          ...script('exit 1'),
+          intensity: { restarts: 40, within: '1h' },
+          backoff: { min: 0, max: 1 },
+        },
+        calm: sleeper,
+      },
+    });
+    await s.it.start();
+    const calm = s.pid('calm');
+    kill(calm);
+    await s.nth('ready', 'calm', 2);
+    await s.nth('failed', 'storm');
+    expect(s.of('exit', 'storm').length).toBe(41);
+    expect(s.state('calm')).toBe('running');
+  });
+
+  test('is nothing that a stop waits for: all go, daemons and the deaf included', async () => {
+    const s = new Overseen({
+      services: {
+        daemon: script('setsid -f sleep 1000; exec sleep 1000'),
+        deaf: {
+          ...script("trap '' TERM; echo up; while :; do sleep 1000; done"),
+          stop: [
+            { signal: 'TERM', wait: 100 },
+            { signal: 'KILL', wait: '30s' },
+          ],
+        },
+        leader: script('sleep 1000 & exit 0'),
+      },
+    });
+    await s.it.start();
+    const mark = `FORKBEARD_STATE_DIR=${s.stateDir}`;
+    expect(marked(mark).length).toBeGreaterThan(2);
+    const report = await s.it.stop();
+    expect(report.survivors).toEqual({});
+    expect(marked(mark)).toEqual([]);
+    expect(s.of('orphans')).toEqual([]);
+  });
+});
+
+test('a clock that is set does nothing: backoff and intensity go by the one that is given', async () => {
+  const loop = Loop.current();
+  let offset = 0;
+  // As a clock that jumps forward an hour between two ends.
+  const clock = {
+    now: () => loop.now() + offset,
+    after: (ms: number, callback: () => void) => loop.watchTime({ after: ms }, callback),
+  };
+  const s = new Overseen(
+    { services: { a: { ...sleeper, intensity: { restarts: 1, within: '1h' } } } },
+    { loop, clock },
+  );
+  await s.it.start();
+  kill(s.pid('a'));
+  await s.nth('ready', 'a', 2);
+  offset += 2 * 3_600_000;
+  kill(s.pid('a'));
+  await s.nth('ready', 'a', 3);
+  kill(s.pid('a'));
+  await s.nth('failed', 'a');
+});
+
+test('what a service says comes by lines, and the last are kept; events go to diagnostics_channel', async () => {
+  const heard: unknown[] = [];
+  const listener = (message: unknown) => heard.push(message);
+  subscribe('forkbeard:supervisor:ready', listener);
+  const s = new Overseen({
+    services: { a: script("printf 'one\\ntwo\\npart'; printf 'err\\n' >&2; exit 0") },
+  });
+  const lines: string[] = [];
+  s.it.on('log', ({ stream, text }) => lines.push(`${stream} ${text}`));
+  await s.it.start();
+  await s.nth('exit', 'a');
+  unsubscribe('forkbeard:supervisor:ready', listener);
+  expect(lines).toEqual(expect.arrayContaining(['stdout one', 'stdout two', 'stdout part', 'stderr err']));
+  expect(s.it.logs('a').map(({ text }) => text)).toEqual(expect.arrayContaining(['one', 'two', 'part']));
+  expect(heard[0]).toMatchObject({ event: 'ready', service: 'a' });
+});

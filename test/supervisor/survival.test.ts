@@ -1,0 +1,218 @@
+/** Who outlives whom: a supervisor that is killed, shims that are, services that go on, and the next supervisor. */
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { join } from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { Overseen, script, sleeper } from './overseen.ts';
+import { alive, eventually, folder, marked, run, within } from './support.ts';
+
+type Told = Record<string, { pid: number; state: string; owned: boolean }>;
+
+const supervise = (options: object) => run('oversees.mjs', [JSON.stringify(options)]);
+const shimOf = (stateDir: string, service: string): number =>
+  (JSON.parse(readFileSync(join(stateDir, `${service}.pid`), 'utf8')) as { shim: { pid: number } }).shim.pid;
+
+describe('a supervisor that is killed', () => {
+  test('takes a hundred services with it', async () => {
+    const stateDir = folder();
+    const names = Array.from({ length: 100 }, (_, i) => `s${i}`);
+    const services = Object.fromEntries(
+      names.map((name) => [name, { ...sleeper, stdout: 'ignore', stderr: 'ignore' }]),
+    );
+    const it = supervise({ stateDir, services });
+    const told = (await it.next()) as Told;
+    expect(Object.values(told).every(({ state }) => state === 'running')).toBe(true);
+    const mark = `FORKBEARD_STATE_DIR=${stateDir}`;
+    expect(marked(mark).length).toBe(100);
+    await it.kill('SIGKILL');
+    await eventually('nothing left', () => marked(mark).length === 0);
+  });
+
+  test('with a shim of its own killed before it leaves an orphan, which the next one finds and ends', async () => {
+    const stateDir = folder();
+    const services = { a: script('setsid -f sleep 1000; exec sleep 1000') };
+    const it = supervise({ stateDir, services });
+    await it.next();
+    const mark = `FORKBEARD_STATE_DIR=${stateDir}`;
+    await eventually('both', () => marked(mark).length === 2);
+    // The supervisor must not have a turn in between.
+    process.kill(it.pid, 'SIGSTOP');
+    process.kill(shimOf(stateDir, 'a'), 'SIGKILL');
+    await it.kill('SIGKILL');
+    await eventually('the daemon alone', () => marked(mark).length === 1);
+    const [daemon] = marked(mark);
+    const next = new Overseen({ stateDir, services });
+    await next.it.start();
+    expect(next.of('orphans')).toMatchObject([{ service: 'a', orphans: [{ pid: daemon, spared: null }] }]);
+    expect(next.of('swept')[0]).toMatchObject({ when: 'start', orphans: 1 });
+    await eventually('its end', () => !alive(daemon as number));
+    expect(next.state('a')).toBe('running');
+  });
+
+  test('in the middle of a stop has it finished by the shim, and the next one waits for that', async () => {
+    const stateDir = folder();
+    const up = join(stateDir, 'up');
+    const services = {
+      a: {
+        ...script(`trap '' TERM; touch ${up}; while :; do sleep 0.05; done`),
+        ready: { exec: ['test', '-e', up] },
+        stop: [{ signal: 'TERM', wait: 500 }, { signal: 'KILL' }],
+      },
+    };
+    const it = supervise({ stateDir, services });
+    const { a } = (await it.next()) as Told;
+    await it.kill('SIGKILL');
+    const next = new Overseen({ stateDir, services });
+    await next.it.start();
+    await next.nth('ready', 'a');
+    expect(alive((a as { pid: number }).pid)).toBe(false);
+    expect(next.state('a')).toBe('running');
+    expect(next.of('swept')[0]).toMatchObject({ orphans: 0 });
+  });
+});
+
+describe('an independent service', () => {
+  const independent = { mode: 'independent', lease: '1h' } as const;
+
+  test('lives on, and is adopted: the same process, one start, no restart', async () => {
+    const stateDir = folder();
+    const services = { a: { ...sleeper, ...independent } };
+    const it = supervise({ stateDir, services });
+    const { a } = (await it.next()) as Told;
+    await it.kill('SIGKILL');
+    const next = new Overseen({ stateDir, services });
+    const status = (await next.it.start()).services['a'];
+    expect(status).toMatchObject({ pid: a?.pid, state: 'running', owned: true, restarts: 0 });
+    expect(next.of('started')).toEqual([]);
+    expect(next.of('adopted')).toMatchObject([{ pid: a?.pid, guarantee: 'tree' }]);
+    process.kill(a?.pid as number, 'SIGKILL');
+    expect(await next.nth('exit', 'a')).toMatchObject({ exit: { signal: 'SIGKILL' }, asked: false });
+    await next.nth('ready', 'a', 2);
+    const report = await next.it.stop();
+    expect(report.survivors).toEqual({});
+    expect(existsSync(join(stateDir, 'a.sock'))).toBe(false);
+  });
+
+  test('that ended meanwhile is told of, with how it ended, and its rule is kept', async () => {
+    const stateDir = folder();
+    const go = join(stateDir, 'go');
+    const services = {
+      a: {
+        ...script(`while [ ! -e ${go} ]; do sleep 0.01; done; echo bye; exit 43`),
+        ...independent,
+        exitCodes: { 43: 'never' },
+      },
+    };
+    const it = supervise({ stateDir, services });
+    const { a } = (await it.next()) as Told;
+    await it.kill('SIGKILL');
+    writeFileSync(go, '');
+    await eventually('its end', () => !alive(a?.pid as number));
+    const next = new Overseen({ stateDir, services } as never);
+    await next.it.start();
+    expect(next.of('exit')).toMatchObject([{ exit: { pid: a?.pid, exitCode: 43 } }]);
+    expect(next.of('failed')).toMatchObject([{ cause: 'exit-code' }]);
+    expect(next.it.logs('a').map(({ text }) => text)).toEqual(['bye']);
+    expect(next.of('started')).toEqual([]);
+  });
+
+  test('whose command is another one by now is ended and started anew', async () => {
+    const stateDir = folder();
+    const it = supervise({ stateDir, services: { a: { ...sleeper, ...independent } } });
+    const { a } = (await it.next()) as Told;
+    await it.kill('SIGKILL');
+    const next = new Overseen({
+      stateDir,
+      services: { a: { ...sleeper, ...independent, command: ['sleep', '999'] } },
+    });
+    await next.it.start();
+    expect(next.of('stale')).toMatchObject([{ pid: a?.pid }]);
+    expect(alive(a?.pid as number)).toBe(false);
+    expect(next.state('a')).toBe('running');
+  });
+
+  test('goes when its lease is over', async () => {
+    const stateDir = folder();
+    const it = supervise({ stateDir, services: { a: { ...sleeper, mode: 'independent', lease: 300 } } });
+    const { a } = (await it.next()) as Told;
+    // Beats are what it lives on.
+    await new Promise((resolve) => setTimeout(resolve, 700));
+    expect(alive(a?.pid as number)).toBe(true);
+    await it.kill('SIGKILL');
+    await eventually('its end', () => !alive(a?.pid as number) && !existsSync(join(stateDir, 'a.sock')));
+  });
+
+  test('is let go of by a stop that says so, and adopted', async () => {
+    const services = { a: { ...sleeper, ...independent }, b: sleeper };
+    const first = new Overseen({ services });
+    await first.it.start();
+    const [a, b] = [first.pid('a'), first.pid('b')];
+    const report = await first.it.stop({ independent: 'leave' });
+    expect(report.left).toEqual(['a']);
+    expect([alive(a), alive(b)]).toEqual([true, false]);
+    const next = new Overseen({ stateDir: first.stateDir, services });
+    await next.it.start();
+    expect(next.pid('a')).toBe(a);
+  });
+
+  test('has one supervisor of two, and the other takes it over when that is killed', async () => {
+    const stateDir = folder();
+    const services = { a: { ...sleeper, ...independent } };
+    const it = supervise({ stateDir, services });
+    const { a } = (await it.next()) as Told;
+    const other = new Overseen({ stateDir, services });
+    expect((await other.it.start()).services['a']).toMatchObject({
+      pid: a?.pid,
+      state: 'elsewhere',
+      owned: false,
+    });
+    await it.kill('SIGKILL');
+    await other.nth('adopted', 'a');
+    await other.nth('ready', 'a');
+    expect(other.pid('a')).toBe(a?.pid);
+  });
+
+  test('is not taken from a stranger’s socket, and a record that lies kills nobody', async () => {
+    const stateDir = folder();
+    const bystander = new Overseen({ services: { b: sleeper } });
+    await bystander.it.start();
+    const pid = bystander.pid('b');
+    const server = createServer((socket) => socket.on('error', () => {}).end('{"event":"started"}'));
+    await new Promise<void>((resolve) => server.listen(join(stateDir, 'a.sock'), resolve));
+    const shim = { pid: process.pid, startTime: 1 };
+    const record = {
+      service: 'a',
+      runId: 'x',
+      bootId: null,
+      command: ['sleep'],
+      pid,
+      startTime: 1,
+      groupId: pid,
+      shim,
+    };
+    writeFileSync(join(stateDir, 'a.pid'), JSON.stringify(record));
+    const next = new Overseen({ stateDir, services: { a: { ...sleeper, ...independent } } });
+    await next.it.start();
+    expect(next.of('adopted')).toEqual([]);
+    expect(next.pid('a')).not.toBe(pid);
+    expect(alive(pid)).toBe(true);
+    server.close();
+  });
+});
+
+test('ten supervisors at once have one instance between them, again and again', async () => {
+  const stateDir = folder();
+  for (let round = 0; round < 3; round++) {
+    const services = { a: { ...sleeper, stdout: 'ignore', stderr: 'ignore' } };
+    const all = Array.from({ length: 10 }, () => supervise({ stateDir, services }));
+    const told = (await within('all of them', Promise.all(all.map((one) => one.next())))) as Told[];
+    const pids = new Set(told.map(({ a }) => a?.pid));
+    expect([pids.size, told.filter(({ a }) => a?.owned).length]).toEqual([1, 1]);
+    expect(marked(`FORKBEARD_STATE_DIR=${stateDir}`).length).toBe(1);
+    // The others first, so that none of them takes it over.
+    const owner = told.findIndex(({ a }) => a?.owned);
+    for (const [index, one] of all.entries()) if (index !== owner) await one.kill('SIGKILL');
+    await all[owner]?.kill('SIGKILL');
+    await eventually('nothing left', () => marked(`FORKBEARD_STATE_DIR=${stateDir}`).length === 0);
+  }
+});
