@@ -40,34 +40,83 @@ use; 43 no permission; the others are in docs/prefork.md.`,
     process.exitCode = await serve(application, options);
   });
 
+program
+  .command('supervise')
+  .description('Keep the services of a file running')
+  .argument('<file>', 'their configuration: .json, .yaml, .ts or .mjs')
+  .option('--control <path>', "the control socket (one in a folder of this user's)")
+  .option('--no-control', 'no control socket')
+  .option(
+    '--state-dir <dir>',
+    "where pid files, locks and sockets are (the file's, else $XDG_RUNTIME_DIR/forkbeard)",
+  )
+  .option(
+    '--metrics <address>',
+    'where /metrics, /livez and /readyz answer, as tcp://127.0.0.1:9100 (nowhere)',
+  )
+  .option('--opentelemetry', 'counters, and a span for each restart, over @opentelemetry/api')
+  .option('--leave-independent', 'independent services run on at the end, for the next supervisor')
+  .option('--log-format <format>', 'pretty or json (pretty on a terminal, else json)')
+  .option('--log-file <path>', 'where the log goes, opened anew on USR1 (standard output)')
+  .option('--check', 'check everything, print the plan and end')
+  .addHelpText(
+    'after',
+    `
+Signals: TERM, INT and QUIT stop all services, each after those that depend on it; a second one kills what is left;
+USR1 opens logs anew; HUP changes nothing.
+
+Exit code: 0 after a stop that was asked for; 1 when something could not be ended; 2 for wrong usage, and for a
+configuration that cannot be; 42 an address is in use; 43 no permission.`,
+  )
+  .action(async (file: string, options: Record<string, unknown>) => {
+    const { supervise } = await import('./supervise.ts');
+    process.exitCode = await supervise(file, options);
+  });
+
 const ctl = program
   .command('ctl')
-  .description('Ask the server that runs, and steer it')
+  .description('Ask the server or the supervisor that runs, and steer it')
   .option('--control <path>', "its control socket (the one in this user's folder)")
   .option('--json', 'print the answer as JSON')
-  .addHelpText('after', '\nExit code: 0 done; 1 refused or failed; 2 wrong usage; 3 no server there.');
+  .addHelpText('after', '\nExit code: 0 done; 1 refused or failed; 2 wrong usage; 3 nobody there.');
 
-for (const [usage, description] of [
-  ['status', 'workers, requests, memory'],
-  ['reload', 'load the application anew and replace the workers one after the other'],
-  ['workers <n>', 'have n workers; +n and -n: so many more or fewer'],
-  ['drain', 'stop all workers gracefully, keep the listeners'],
-  ['upgrade', 'a new monitor, of the Node and the forkbeard that are installed now, takes over'],
-  ['reopen-logs', 'after log files were renamed'],
-  ['stop', 'stop gracefully, and wait for it'],
-  ['kill <slot>', 'SIGKILL to the worker in this place; another one takes it'],
+for (const [group, usage, description] of [
+  ['Of both:', 'status', 'what runs, and how it is'],
+  ['Of both:', 'reopen-logs', 'after log files were renamed'],
+  [
+    'Of both:',
+    'stop [service]',
+    'a server: stop gracefully, and wait for it; a supervisor: stop this service',
+  ],
+  ['Of a server:', 'reload', 'load the application anew and replace the workers one after the other'],
+  ['Of a server:', 'workers <n>', 'have n workers; +n and -n: so many more or fewer'],
+  ['Of a server:', 'drain', 'stop all workers gracefully, keep the listeners'],
+  [
+    'Of a server:',
+    'upgrade',
+    'a new monitor, of the Node and the forkbeard that are installed now, takes over',
+  ],
+  ['Of a server:', 'kill <slot>', 'SIGKILL to the worker in this place; another one takes it'],
+  ['Of a supervisor:', 'start [service]', 'start it, with what it depends on, and wait until it is ready'],
+  ['Of a supervisor:', 'restart [service]', 'stop and start it, and wait until it is ready'],
+  ['Of a supervisor:', 'signal <service> <signal>', 'send its first process a signal'],
+  ['Of a supervisor:', 'tree', 'the services as they hang together'],
+  ['Of a supervisor:', 'logs [service]', 'its last lines, or those of all services'],
+  ['Of a supervisor:', 'shutdown', 'stop all services, and the supervisor'],
 ] as const) {
   const command = ctl
     .command(usage)
     .description(description)
-    .option('--control <path>', "the server's control socket")
+    .helpGroup(group)
+    .option('--control <path>', 'its control socket')
     .option('--json', 'print the answer as JSON')
     .action(async (...given: unknown[]) => {
       const call = given.at(-1) as Command;
       const { ctl: run } = await import('./ctl.ts');
       process.exitCode = await run(call.name(), call.args, call.optsWithGlobals());
     });
-  if (usage === 'stop') command.option('--quick', 'cut what is in flight');
+  if (usage === 'stop [service]') command.option('--quick', 'of a server: cut what is in flight');
+  if (usage === 'logs [service]') command.option('-f, --follow', 'and go on, as lines come');
   // Else -1 would be an option.
   if (usage === 'workers <n>') command.allowUnknownOption();
 }

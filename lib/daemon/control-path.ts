@@ -1,6 +1,6 @@
 /**
- * Where control sockets are when nobody says: in a folder of the user's, one socket a monitor, so that `forkbeard ctl`
- * finds the one that runs. Called by plan-of.ts and by the command `ctl`; makes nothing.
+ * Where control sockets are when nobody says: in a folder of the user's, one socket a program, so that `forkbeard ctl`
+ * finds the one that runs. Called by programs that make one and by the command `ctl`; makes nothing.
  */
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -15,8 +15,11 @@ export function controlFolder(): string {
 
 let servers = 0;
 
+/** What is called so in that folder is a control socket, and nothing else is. */
+export const CONTROL_NAME = /^\d+(-\d+)?\.ctl$/;
+
 /** Another one for each server of a process. */
 export function defaultControlPath(): string {
   const suffix = servers++ === 0 ? '' : `-${servers}`;
-  return join(controlFolder(), `${process.pid}${suffix}.sock`);
+  return join(controlFolder(), `${process.pid}${suffix}.ctl`);
 }

@@ -5,6 +5,7 @@
 import { chmodSync, lstatSync, renameSync, rmSync, type Stats } from 'node:fs';
 import { request as httpRequest, type IncomingMessage, type Server } from 'node:http';
 import { dirname } from 'node:path';
+import { createInterface } from 'node:readline';
 import { text } from 'node:stream/consumers';
 import { invalidOption } from '../sys/errors.ts';
 import { makeFolders } from '../sys/make-folders.ts';
@@ -94,7 +95,8 @@ function makeFolder(folder: string): void {
     return;
   }
   try {
-    makeFolders(folder, 0o700);
+    // The usual one is a supervisor's as well, whose services of other users find their sockets by name.
+    makeFolders(folder, folder === controlFolder() ? 0o711 : 0o700);
   } catch (error) {
     throw refused(folder, (error as Error).message, error);
   }
@@ -170,4 +172,35 @@ export function ask(
 /** The name of whoever answered, if it is one of ours. */
 export function programOf({ headers }: IncomingMessage): string {
   return String(headers[PROGRAM_HEADER] ?? 'program');
+}
+
+/** Lines of a feed, until it ends. Null then, or what was answered in its place. */
+export function feed(path: string, action: string, onLine: (line: string) => void): Promise<Answer | null> {
+  return new Promise((resolve, reject) => {
+    const request = httpRequest(
+      {
+        socketPath: path,
+        path: `/v${CONTROL_VERSION}/${action}`,
+        headers: { host: 'localhost' },
+        agent: false,
+      },
+      (response) => {
+        const { statusCode = 0 } = response;
+        if (statusCode !== 200) {
+          text(response)
+            .then((said) =>
+              resolve({ program: programOf(response), status: statusCode, body: JSON.parse(said) }),
+            )
+            .catch(reject);
+          return;
+        }
+        response.on('error', reject);
+        createInterface(response)
+          .on('line', onLine)
+          .once('close', () => resolve(null));
+      },
+    );
+    request.on('error', reject);
+    request.end();
+  });
 }

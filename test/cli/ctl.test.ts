@@ -38,7 +38,7 @@ describe('forkbeard ctl', { timeout: 60_000 * slow }, () => {
     const server = serve(app);
     await server.url();
     const [socket] = readdirSync(join(folder, 'forkbeard'));
-    expect(socket).toBe(`${server.child.pid}.sock`);
+    expect(socket).toBe(`${server.child.pid}.ctl`);
     expect(statSync(join(folder, 'forkbeard', socket as string)).mode & 0o777).toBe(0o600);
     expect(await status()).toMatchObject({
       version: 1,
@@ -122,7 +122,7 @@ describe('forkbeard ctl', { timeout: 60_000 * slow }, () => {
     for (const server of servers) await server.url();
     const { code, stderr } = await forkbeard(['ctl', 'status']);
     expect(code).toBe(2);
-    expect(stderr).toMatch(/^forkbeard: 2 servers are running; --control says which/);
+    expect(stderr).toMatch(/^forkbeard: 2 are running; --control says which: .*\(server\), .*\(server\)$/m);
     for (const server of servers) expect(await server.stop()).toBe(0);
   });
 
@@ -142,21 +142,21 @@ describe('forkbeard ctl', { timeout: 60_000 * slow }, () => {
     const home = mkdtempSync(join(tmpdir(), 'forkbeard-ctl-'));
     const env = { XDG_RUNTIME_DIR: home };
     mkdirSync(join(home, 'forkbeard'), { mode: 0o700 });
-    const left = join(home, 'forkbeard', '99999999.sock');
+    const left = join(home, 'forkbeard', '99999999.ctl');
     const script = `require('net').createServer().listen(${JSON.stringify(left)}, () => console.log('up'))`;
     const child = spawn(process.execPath, ['-e', script], { stdio: ['ignore', 'pipe', 'inherit'] });
     await once(child.stdout, 'data');
     child.kill('SIGKILL');
     await once(child, 'exit');
-    writeFileSync(join(home, 'forkbeard', 'precious.sock'), 'no socket');
+    writeFileSync(join(home, 'forkbeard', 'precious.ctl'), 'no socket');
     const { code, stderr } = await forkbeard(['ctl', 'status'], { env });
     expect(code).toBe(3);
-    expect(stderr).toMatch(/^forkbeard: No server of this user's is running/);
-    expect(readdirSync(join(home, 'forkbeard'))).toEqual(['precious.sock']);
+    expect(stderr).toMatch(/^forkbeard: No server or supervisor of this user's is running/);
+    expect(readdirSync(join(home, 'forkbeard'))).toEqual(['precious.ctl']);
     const named = await forkbeard(['ctl', 'status', '--control', join(home, 'none')]);
     expect(named).toMatchObject({
       code: 3,
-      stderr: expect.stringMatching(/^forkbeard: No server answers at/),
+      stderr: expect.stringMatching(/^forkbeard: Nobody answers at/),
     });
     rmSync(home, { recursive: true });
   });

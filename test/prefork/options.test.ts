@@ -166,7 +166,7 @@ describe('a plan', () => {
       logFormat: 'json',
     });
     expect(made.workers).toBeGreaterThan(0);
-    expect(made.control).toMatch(/forkbeard.*\d+\.sock$/);
+    expect(made.control).toMatch(/forkbeard.*\d+\.ctl$/);
     expect(JSON.parse(JSON.stringify(made))).toEqual(made);
   });
 

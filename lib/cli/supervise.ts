@@ -1,0 +1,166 @@
+/**
+ * `forkbeard supervise`: a file of options becomes a plan, the plan a supervisor, and the supervisor what is seen of it.
+ * The process that runs this is the supervisor.
+ */
+import { resolve } from 'node:path';
+import { readConfigFile } from '../daemon/config-file.ts';
+import { defaultControlPath } from '../daemon/control-path.ts';
+import { logFormat, metricsTarget } from '../daemon/kinds.ts';
+import { type ListenTarget, socketPath } from '../daemon/listen.ts';
+import { Screen } from '../daemon/screen.ts';
+import { Loop } from '../process/loop.ts';
+import { board } from '../supervisor/board.ts';
+import { planOf } from '../supervisor/config/plan-of.ts';
+import { planAsJson, showPlan } from '../supervisor/config/show.ts';
+import { Log } from '../supervisor/log.ts';
+import { exitCodeOf, openSupervisor, type Running } from '../supervisor/open.ts';
+import type { SupervisorPlan } from '../supervisor/plan.ts';
+import { Supervisor } from '../supervisor/supervisor.ts';
+import { invalidOption } from '../sys/errors.ts';
+
+/** As commander gives them. */
+export interface SuperviseFlags {
+  control?: string | boolean;
+  stateDir?: string;
+  logFormat?: string;
+  logFile?: string;
+  metrics?: string;
+  opentelemetry?: boolean;
+  leaveIndependent?: boolean;
+  check?: boolean;
+}
+
+interface Settings {
+  control: string | false;
+  logFormat: 'pretty' | 'json';
+  logFile: string | null;
+  metrics: ListenTarget | null;
+}
+
+const REDRAW_MS = 1000;
+
+/** Gives the exit code. */
+export async function supervise(file: string, flags: SuperviseFlags): Promise<number> {
+  const settings = settingsOf(flags);
+  const { options, base, where } = await readConfigFile(resolve(file));
+  const written = planOf(options, { base, where });
+  const plan = flags.stateDir === undefined ? written : { ...written, stateDir: resolve(flags.stateDir) };
+  if (flags.check) {
+    const text = flags.logFormat === 'json' ? JSON.stringify(planAsJson(plan)) : showPlan(plan);
+    process.stdout.write(`${text}\n`);
+    return 0;
+  }
+  // The terminal may be closed, and who reads a pipe may go: the supervisor outlives them.
+  process.stdout.on('error', () => {});
+  const onTerminal = process.stdout.isTTY && settings.logFormat === 'pretty';
+  const screen = onTerminal ? new Screen(process.stdout) : undefined;
+  const log = new Log(settings, screen);
+  const supervisor = supervisorOf(plan);
+  const independent = flags.leaveIndependent ? 'leave' : 'stop';
+  const running = await openSupervisor(supervisor, {
+    ...settings,
+    log,
+    opentelemetry: flags.opentelemetry ?? false,
+    independent,
+  });
+  const signals = obey(running, log);
+  const hide = screen === undefined ? () => {} : showLive(supervisor, screen);
+  log.note('info', 'supervising', `supervising ${resolve(file)}`, { file: resolve(file), pid: process.pid });
+  // What becomes of each is told by its events.
+  supervisor.start().catch((error: Error) => log.note('error', 'start-failed', error.message));
+  const report = await running.finished;
+  signals[Symbol.dispose]();
+  hide();
+  return exitCodeOf(report);
+}
+
+/** A state directory that cannot be is wrong usage, told in one line. */
+function supervisorOf(plan: SupervisorPlan): Supervisor {
+  try {
+    return Supervisor.ofPlan(plan);
+  } catch (error) {
+    throw Object.assign(error as Error, { exitCode: 2 });
+  }
+}
+
+// ------------------------------------------------------------------------------------- options
+
+function settingsOf({ control, metrics, logFile, ...flags }: SuperviseFlags): Settings {
+  return {
+    control: control === false ? false : controlPath(control),
+    metrics:
+      metrics === undefined
+        ? null
+        : parsed('--metrics', () => metricsTarget(process.cwd()).safeParse(metrics)),
+    logFile: logFile === undefined ? null : resolve(logFile),
+    logFormat:
+      flags.logFormat === undefined
+        ? process.stdout.isTTY && logFile === undefined
+          ? 'pretty'
+          : 'json'
+        : parsed('--log-format', () => logFormat.safeParse(flags.logFormat)),
+  };
+}
+
+function controlPath(given: string | true | undefined): string {
+  if (given === undefined || given === true) return defaultControlPath();
+  try {
+    return socketPath(given, process.cwd());
+  } catch (error) {
+    throw invalidOption('control', `--control ${(error as Error).message}`);
+  }
+}
+
+type Parsed<T> = { success: true; data: T } | { success: false; error: { issues: { message: string }[] } };
+
+function parsed<T>(option: string, parse: () => Parsed<T>): T {
+  const outcome = parse();
+  if (outcome.success) return outcome.data;
+  throw invalidOption(option.slice(2), `${option} ${outcome.error.issues[0]?.message}`);
+}
+
+// ------------------------------------------------------------------------------------- signals
+
+/** They keep the process there, also when no service runs. */
+function obey(running: Running, log: Log): Disposable {
+  const loop = Loop.current();
+  let asked = 0;
+  const stop = (signal: string) => () => {
+    const quick = asked++ > 0;
+    const how = quick ? 'at once' : 'in reverse order';
+    log.note('info', 'stopping', `stopping all services ${how} (${signal})`, { signal, quick });
+    running.shutdown({ quick }).catch(() => {});
+  };
+  const watchers = [
+    ...['SIGTERM', 'SIGINT', 'SIGQUIT'].map((signal) => loop.watchSignal(signal, stop(signal))),
+    loop.watchSignal('SIGUSR1', () => running.reopenLogs()),
+    // A terminal that closes says it as well: the services outlive that.
+    loop.watchSignal('SIGHUP', () =>
+      log.note('info', 'hangup', 'HUP changes nothing: a file of options is read at the start', {}),
+    ),
+  ];
+  return {
+    [Symbol.dispose]: () => {
+      for (const watcher of watchers) watcher.stop();
+    },
+  };
+}
+
+// ------------------------------------------------------------------------------------- the board
+
+function showLive(supervisor: Supervisor, screen: Screen): () => void {
+  const colour = process.env['NO_COLOR'] === undefined;
+  const draw = () => {
+    screen.draw(board(supervisor.status(), { colour, rows: screen.rows, columns: screen.columns }));
+  };
+  const timer = setInterval(draw, REDRAW_MS).unref();
+  process.stdout.on('resize', draw);
+  supervisor.on('state', draw);
+  draw();
+  return () => {
+    clearInterval(timer);
+    process.stdout.off('resize', draw);
+    supervisor.off('state', draw);
+    screen.draw([]);
+  };
+}

@@ -1,0 +1,44 @@
+/**
+ * The log of a supervisor: its events, and what its services say, as lines for people or as JSON. Reads nothing but
+ * events.
+ */
+import { stripVTControlCharacters } from 'node:util';
+import { type LogTarget, LogWriter } from '../daemon/log.ts';
+import type { LogLine, SupervisorEvent, SupervisorFace } from './contract.ts';
+import { plain } from './plain.ts';
+import { sentence } from './sentences.ts';
+
+export class Log extends LogWriter {
+  readonly #forPeople: boolean;
+
+  /** `screen` takes the lines in the place of standard output. Throws when the file cannot be opened. */
+  constructor(target: LogTarget, screen?: { write(text: string): void }) {
+    super(target, screen);
+    this.#forPeople = target.logFormat === 'pretty';
+  }
+
+  /** Writes everything that happens from now on. */
+  follow(supervisor: SupervisorFace): void {
+    supervisor.on('event', (event) => this.tell(event));
+    supervisor.on('log', (line) => this.output(line));
+  }
+
+  /** Machines get every event; people those that have a sentence. */
+  tell(event: SupervisorEvent): void {
+    const said = sentence(event);
+    if (said === null && this.#forPeople) return;
+    const [level, text] = said ?? ['info', event.event];
+    this.write(level, plain(event), text);
+  }
+
+  /** What moves a terminal's cursor is not passed on: a board may stand below. */
+  output({ service, stream, text }: LogLine): void {
+    const said = this.#forPeople ? `[${service}] ${stripVTControlCharacters(text)}` : text;
+    this.write('info', { event: 'output', service, stream }, said);
+  }
+
+  /** Something of the command's own, as an event of a supervisor's. */
+  note(level: 'info' | 'warn' | 'error', event: string, text: string, fields: object = {}): void {
+    this.write(level, { event, ...fields }, text);
+  }
+}

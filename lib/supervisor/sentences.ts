@@ -1,0 +1,109 @@
+/**
+ * What each event of a supervisor means, for people: one level and one sentence, or none where the next event says it
+ * better. The table is complete by its type. Used by the log; knows no supervisor.
+ */
+import { ending, error, info, type Sentence, time, times, warn } from '../daemon/words.ts';
+import type { Blocked, Cause, Holder, SupervisorEvent } from './contract.ts';
+
+type Kind = SupervisorEvent['event'];
+type Of<K extends Kind> = SupervisorEvent & { readonly event: K };
+
+/** Null: it is for machines. */
+type Sentences = { [K in Kind]: ((event: Of<K>) => Sentence | null) | null };
+
+const SENTENCES: Sentences = {
+  state: null,
+  'gate-blocked': (event) => info(`${event.service} waits: ${blockedBy(event)}`),
+  'gates-passed': ({ service, waited, passed, blocked }) => {
+    if (passed.length > 0)
+      return warn(`${service} is started although closed: ${passed.join(', ')} (waited ${time(waited)})`);
+    return blocked.length === 0 ? null : info(`${service} need not wait any more, after ${time(waited)}`);
+  },
+  started: ({ service, pid, guarantee }) =>
+    info(`${service} started (pid ${pid}${guarantee === 'tree' ? '' : ', held by its group alone'})`),
+  adopted: ({ service, pid }) => info(`${service} runs already (pid ${pid}) and is ours from now on`),
+  stale: ({ service, pid, reason }) =>
+    warn(`${service}: what was left of it (pid ${pid}) is ended: ${reason}`),
+  ready: ({ service, pid, ms }) => info(`${service} ready in ${time(ms)} (pid ${pid})`),
+  elsewhere: ({ service, pid }) =>
+    info(`${service} runs already, under another supervisor (pid ${pid}), and is left to it`),
+  released: ({ service }) => info(`${service} is not another supervisor’s any more`),
+  exit: ({ service, exit, left, asked }) => {
+    const rest =
+      left.length === 0 ? '' : `; ${left.length} of its processes ${left.length === 1 ? 'is' : 'are'} left`;
+    const how = `${service} ended: ${ending(exit.exitCode, exit.signal)}${rest}`;
+    return asked ? info(how) : exit.exitCode === 0 ? info(how) : error(how);
+  },
+  readiness: ({ service, problem }) =>
+    problem === null ? info(`${service} is ready again`) : warn(`${service} is not ready: ${problem}`),
+  health: ({ service, problem }) =>
+    problem === null ? info(`${service} is well again`) : warn(`${service} is not well: ${problem}`),
+  backoff: ({ service, cause, delay, failures, message }) =>
+    warn(
+      `${service} is started again ${delay === 0 ? 'at once' : `in ${time(delay)}`} (${WHY[cause]}, ${times(failures)} in a row): ${message}`,
+    ),
+  failed: ({ service, cause, message }) => error(`${service} is given up (${WHY[cause]}): ${message}`),
+  stopped: ({ service, steps, survivors }) => {
+    if (survivors.length > 0) return error(`${service} could not be stopped: ${survivors.join(', ')} left`);
+    const last = steps.at(-1);
+    return info(`${service} stopped${last === undefined ? '' : ` by ${last.signal}`}`);
+  },
+  stuck: ({ service, survivors }) =>
+    error(`${service} does not end, whatever it is sent: ${survivors.join(', ')} left`),
+  orphans: ({ service, orphans }) =>
+    error(
+      `${service} had left ${orphans.length} ${orphans.length === 1 ? 'process' : 'processes'}: ${orphans
+        .map(
+          ({ pid, command, spared }) =>
+            `${pid} ${command} (${spared === null ? 'ended' : `spared: ${spared}`})`,
+        )
+        .join(', ')}`,
+    ),
+  'group-state': ({ group, to }) =>
+    group === '' && to === 'running' ? info('all services are ready, or given up') : null,
+  'group-restart': ({ group, because, members, delay }) =>
+    warn(
+      `${because} ended, and ${inGroup(group)}${members.join(', ')} ${members.length === 1 ? 'is' : 'are'} started again with it${delay === 0 ? '' : ` in ${time(delay)}`}`,
+    ),
+  'group-failed': ({ group, because, message }) =>
+    error(`${group === '' ? 'the supervisor' : `group ${group}`} gives up because of ${because}: ${message}`),
+  swept: ({ when, orphans }) =>
+    orphans === 0
+      ? null
+      : error(`${orphans} ${orphans === 1 ? 'process was' : 'processes were'} left over at the ${when}`),
+};
+
+export const EVENTS = Object.keys(SENTENCES) as Kind[];
+
+/** Null where there is nothing to be said to people. */
+export function sentence(event: SupervisorEvent): Sentence | null {
+  const say = SENTENCES[event.event] as ((event: SupervisorEvent) => Sentence | null) | null;
+  return say === null ? null : say(event);
+}
+
+const WHY: Readonly<Record<Cause, string>> = {
+  exit: 'it ended',
+  'not-ready': 'it did not become ready',
+  unhealthy: 'it was not well',
+  gate: 'a gate stayed closed',
+  refused: 'it could not be started',
+  'shim-lost': 'its shim was killed',
+  intensity: 'too many restarts',
+  'exit-code': 'its exit code says so',
+  locked: 'somebody has its lock',
+  lease: 'its lease was over',
+  dependency: 'for what it depends on',
+  guarantee: 'less than is required',
+};
+
+function blockedBy({ gate, reason, holders }: Blocked): string {
+  return `${gate} (${reason})${holders.length === 0 ? '' : `, held by ${holders.map(nameOf).join(', ')}`}`;
+}
+
+function nameOf({ pid, command, ours }: Holder): string {
+  return `${pid} ${command}${ours === null ? '' : ours ? ' (ours)' : ' (a stranger)'}`;
+}
+
+function inGroup(group: string): string {
+  return group === '' ? '' : `in ${group} `;
+}
