@@ -340,6 +340,8 @@ export type SupervisorEvents = {
 export interface StopOptions {
   /** Independent services are stopped with the others (default), or let go of, to be adopted by the next supervisor. */
   independent?: 'stop' | 'leave';
+  /** SIGKILL to all of them at once, those included that are being stopped already. Default false. */
+  quick?: boolean;
 }
 
 /** What `new Supervisor(options)` has. */

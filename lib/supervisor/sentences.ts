@@ -94,6 +94,7 @@ const WHY: Readonly<Record<Cause, string>> = {
   lease: 'its lease was over',
   dependency: 'for what it depends on',
   guarantee: 'less than is required',
+  internal: 'a mistake of forkbeard’s',
 };
 
 function blockedBy({ gate, reason, holders }: Blocked): string {

@@ -59,6 +59,8 @@ export interface Due {
   readonly hurry: AbortSignal;
 }
 
+const AT_ONCE = [{ signal: 'KILL', wait: 10_000 }];
+
 export class Service {
   readonly name: string;
   readonly #options: ServiceOptions;
@@ -87,6 +89,8 @@ export class Service {
   #problem: string | null = null;
   #lastExit: ServiceStatus['lastExit'] = null;
   #hurry = new AbortController();
+  /** Nobody waits for its end to be graceful. */
+  #isHurried = false;
 
   constructor(options: ServiceOptions, around: ServiceAround) {
     this.name = options.name;
@@ -161,6 +165,14 @@ export class Service {
     });
   }
 
+  /** A stop without patience, or in the place of one that is under way: SIGKILL to everything of it. */
+  stopAtOnce(): Promise<StopReport> {
+    this.#isHurried = true;
+    const stopped = this.stop();
+    if (this.#run !== null && !this.#run.isOver) void this.#run.stop(AT_ONCE);
+    return stopped;
+  }
+
   /** Lets go of it, if it is independent and there is something of it: it runs on, for the next supervisor. Else stops it. */
   async leave(): Promise<StopReport | null> {
     if (!this.#isIndependent) return this.stop();
@@ -214,6 +226,7 @@ export class Service {
   }
 
   async #startAnew(signal: AbortSignal): Promise<void> {
+    this.#isHurried = false;
     const { survivors } = await this.#bringDown();
     if (survivors.length > 0) {
       throw stateError('STUCK', `Service ${this.name} cannot be ended: ${survivors.join(', ')}`);
@@ -632,7 +645,7 @@ export class Service {
     this.#checkup?.stop();
     if (!run.isOver) {
       if (this.#state !== 'stopping') this.#enter('stopping');
-      await run.stop(this.#options.stop);
+      await run.stop(this.#isHurried ? AT_ONCE : this.#options.stop);
     }
     const { exit, steps } = run;
     if (!run.isOver) return { exit, steps, survivors: run.left };

@@ -109,6 +109,7 @@ export class Supervisor extends EventEmitter<SupervisorEvents> implements Superv
     this.#stopping ??= this.#stopAll(options).finally(() => {
       this.#stopping = null;
     });
+    if (options.quick) for (const { service } of this.#cells.values()) service.stopAtOnce().catch(() => {});
     return this.#stopping;
   }
 

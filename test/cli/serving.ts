@@ -1,4 +1,4 @@
-/** `forkbeard serve`, run as a person runs it, and its log as events. */
+/** `forkbeard serve` or `supervise`, run as a person runs it, and its log as events. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -37,13 +37,22 @@ export class Serving {
 
   constructor(
     args: readonly string[],
-    options: { env?: Record<string, string>; cwd?: string; nodeArgs?: string[] } = {},
+    options: {
+      env?: Record<string, string>;
+      cwd?: string;
+      nodeArgs?: string[];
+      command?: 'serve' | 'supervise';
+    } = {},
   ) {
-    this.child = spawn(process.execPath, [...(options.nodeArgs ?? []), main, 'serve', ...args], {
-      stdio: ['ignore', 'pipe', 'pipe'],
-      cwd: options.cwd ?? folder,
-      env: { ...process.env, XDG_RUNTIME_DIR: folder, ...options.env },
-    });
+    this.child = spawn(
+      process.execPath,
+      [...(options.nodeArgs ?? []), main, options.command ?? 'serve', ...args],
+      {
+        stdio: ['ignore', 'pipe', 'pipe'],
+        cwd: options.cwd ?? folder,
+        env: { ...process.env, XDG_RUNTIME_DIR: folder, ...options.env },
+      },
+    );
     createInterface(this.child.stdout as NodeJS.ReadableStream).on('line', (line) => {
       try {
         this.lines.push(JSON.parse(line));
