@@ -5,6 +5,7 @@
 import { resolve } from 'node:path';
 import { readConfigFile } from '../daemon/config-file.ts';
 import { defaultControlPath } from '../daemon/control-path.ts';
+import { EXIT } from '../daemon/exit-codes.ts';
 import { logFormat, metricsTarget } from '../daemon/kinds.ts';
 import { type ListenTarget, socketPath } from '../daemon/listen.ts';
 import { Screen } from '../daemon/screen.ts';
@@ -38,6 +39,11 @@ interface Settings {
 }
 
 const REDRAW_MS = 1000;
+/** Of a start that was refused as a whole: where an orchestrator was to ask, perhaps. */
+const EXIT_OF: Readonly<Record<string, number>> = {
+  EADDRINUSE: EXIT.addressInUse,
+  EACCES: EXIT.noPermission,
+};
 
 /** Gives the exit code. */
 export async function supervise(file: string, flags: SuperviseFlags): Promise<number> {
@@ -66,12 +72,17 @@ export async function supervise(file: string, flags: SuperviseFlags): Promise<nu
   const signals = obey(running, log);
   const hide = screen === undefined ? () => {} : showLive(supervisor, screen);
   log.note('info', 'supervising', `supervising ${resolve(file)}`, { file: resolve(file), pid: process.pid });
-  // What becomes of each is told by its events.
-  supervisor.start().catch((error: Error) => log.note('error', 'start-failed', error.message));
+  let refused: number | undefined;
+  // What becomes of each service is told by its events; this is about all of them.
+  supervisor.start().catch((error: NodeJS.ErrnoException) => {
+    refused = (error.code === undefined ? undefined : EXIT_OF[error.code]) ?? 1;
+    log.note('error', 'start-failed', error.message, { code: error.code });
+    running.shutdown({ quick: true }).catch(() => {});
+  });
   const report = await running.finished;
   signals[Symbol.dispose]();
   hide();
-  return exitCodeOf(report);
+  return refused ?? exitCodeOf(report);
 }
 
 /** A state directory that cannot be is wrong usage, told in one line. */

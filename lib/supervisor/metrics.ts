@@ -5,6 +5,7 @@
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 import type { MetricsSource } from '../daemon/metrics-endpoint.ts';
 import type { GroupState, GroupStatus, ServiceState, SupervisedStatus, SupervisorFace } from './contract.ts';
+import { standingOf } from './modes/standing.ts';
 
 /** Complete by their types. */
 const STATES = Object.keys({
@@ -76,16 +77,8 @@ export class Metrics implements MetricsSource {
     return this.registry.contentType;
   }
 
-  /** While it runs, given-up services included: whoever asks for one service asks that one. */
   readiness(): { ready: boolean; text: string } {
-    const { state, services } = this.#supervisor.status();
-    const all = Object.values(services);
-    const ready = all.filter(({ ready: isReady }) => isReady).length;
-    const finished = all.filter(({ state: is }) => is === 'done').length;
-    return {
-      ready: state === 'running' && ready + finished === all.length,
-      text: `${state}: ${ready} of ${all.length} ready`,
-    };
+    return standingOf(this.#supervisor.status());
   }
 
   async text(): Promise<string> {

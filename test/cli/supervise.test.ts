@@ -304,6 +304,21 @@ describe('forkbeard supervise', { timeout: 60_000 * slow }, () => {
     expect(await supervisor.stop()).toBe(0);
   });
 
+  it('ends when nobody could ask it how it is', async () => {
+    const squatter = createServer().listen(0, '127.0.0.1');
+    await once(squatter, 'listening');
+    const { port } = squatter.address() as { port: number };
+    const file = configuration(
+      { web: { ...sleeper, mode: 'distributed' } },
+      { distributed: { probes: `tcp://127.0.0.1:${port}` } },
+    );
+    const supervisor = supervise(file);
+    expect(await supervisor.exited).toBe(42);
+    expect(await supervisor.event('start-failed')).toMatchObject({ level: 'error', code: 'EADDRINUSE' });
+    expect(supervisor.lines.some(({ event }) => event === 'started')).toBe(false);
+    squatter.close();
+  });
+
   it.skipIf(spawnSync('script', ['--version']).error !== undefined)(
     'shows a live board on a terminal, and ends with Ctrl-C (needs script)',
     async () => {
