@@ -16,6 +16,7 @@
 #include <cstring>
 
 #include "descriptors.h"
+#include "pretend.h"
 #include "process_table.h"
 #include "spawn/child.h"
 
@@ -78,11 +79,16 @@ std::vector<int32_t> List(Read read) {
 }  // namespace
 
 int Tree::Prepare(Plan* plan) {
+  if (!PretendMissing("subreaper")) {
 #if defined(__linux__)
-  adopts_ = prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0;
+    adopts_ = prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0;
 #elif defined(__FreeBSD__)
-  adopts_ = procctl(P_PID, 0, PROC_REAP_ACQUIRE, nullptr) == 0;
+    adopts_ = procctl(P_PID, 0, PROC_REAP_ACQUIRE, nullptr) == 0;
 #endif
+  }
+  // Orphans that come to us and cannot be seen are no promise.
+  ProcessRow self;
+  adopts_ = adopts_ && ReadProcess(getpid(), &self);
   int hold[2], report[2];
   if (int error = MakePipe(hold); error < 0) return error;
   Fd hold_read(hold[0]);
