@@ -229,7 +229,17 @@ export class Shim {
   /** Begins a stop sequence, in place of one that is under way. Ends with `empty`, or with `stuck`. */
   stop(steps: readonly StopStep[]): void {
     const rows = steps.flatMap(({ signal, wait }) => [signalNumber(signal), milliseconds(wait)]);
+    // Somebody may have stopped it; then it hears nothing.
+    this.#wake();
     this.#wire.send('S', bytesOf(Int32Array.from(rows)));
+  }
+
+  #wake(): void {
+    try {
+      this.process?.kill('SIGCONT');
+    } catch {
+      // It has ended.
+    }
   }
 
   /** It is ready: to be told to a supervisor that adopts it. */

@@ -1,0 +1,136 @@
+/** A shim in bad times: floods, storms of children, folders and descriptors that are not there, stopped processes. */
+import { spawnSync } from 'node:child_process';
+import { readFileSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { Loop, sys } from 'forkbeard';
+import { expect, onTestFinished, test } from 'vitest';
+import { Shim, type ShimOptions } from '../../dist/supervisor/shim.js';
+import { alive, coupled, eventually, folder, Recorder } from './support.ts';
+
+function start(script: string, more: Partial<ShimOptions> = {}): { shim: Shim; heard: Recorder } {
+  const heard = new Recorder();
+  const shim = Shim.start(Loop.current(), coupled(script, more), heard);
+  onTestFinished(async () => {
+    shim.stop([{ signal: 'KILL', wait: 5000 }]);
+    await heard.until('gone');
+  });
+  return { shim, heard };
+}
+
+const traces = (path: string): Pick<ShimOptions, 'lock' | 'record'> => ({
+  lock: join(path, 'x.lock'),
+  record: { path: join(path, 'x.pid'), head: { service: 'x' } },
+});
+
+test('a service that floods is held up while nobody reads, and nothing is lost', async () => {
+  const { heard } = start('head -c 20000000 /dev/zero; exit 5');
+  const { shim } = (await heard.until('started')).start as { shim: number };
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 300);
+  const [, resident] = /^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${shim}/status`, 'latin1')) ?? [];
+  if (process.env['FORKBEARD_TEST_SANITIZER'] === undefined) expect(Number(resident)).toBeLessThan(8192);
+  await heard.until('exited');
+  expect(heard.text).toHaveLength(20_000_000);
+  expect(heard.exit).toMatchObject({ exitCode: 5 });
+});
+
+test('a service that closes what it should write to runs on', async () => {
+  const { shim, heard } = start('echo first; exec >&- 2>&-; kill -STOP $$; exec sleep 1000');
+  await heard.says('first');
+  await eventually('a stop', () => /\) T /.test(readFileSync(`/proc/${heard.pid}/stat`, 'latin1')));
+  await shim.signal('SIGCONT');
+  expect(heard.names).not.toContain('exited');
+  expect(alive(heard.pid)).toBe(true);
+});
+
+test('five hundred orphans at once are all reaped, and the end is told once', async () => {
+  const { heard } = start('i=0; while [ $i -lt 500 ]; do (true &); i=$((i+1)); done; exit 9');
+  await heard.until('empty');
+  expect(heard.names.filter((name) => name === 'exited')).toHaveLength(1);
+  expect(heard.exit).toMatchObject({ exitCode: 9 });
+});
+
+test.each([
+  ['exit 0', 0, null],
+  ['exit 1', 1, null],
+  ['exit 126', 126, null],
+  ['exit 128', 128, null],
+  ['exit 255', 255, null],
+  ['kill -KILL $$', null, 'SIGKILL'],
+  ['ulimit -c 0; kill -SEGV $$', null, 'SIGSEGV'],
+  ['kill -USR1 $$', null, 'SIGUSR1'],
+])('"%s" is told as it was', async (script, exitCode, signal) => {
+  const { heard } = start(script);
+  await heard.until('exited');
+  expect(heard.exit).toMatchObject({ exitCode, signal });
+});
+
+test('a state directory that is gone refuses a start, with the step', async () => {
+  const path = folder();
+  rmSync(path, { recursive: true });
+  const { heard } = start('exec sleep 1000', traces(path));
+  await heard.until('refused');
+  expect(heard.error).toMatchObject({ code: 'ENOENT', step: 'lock' });
+});
+
+test('a record that cannot be written refuses a start, and leaves neither process nor lock', async () => {
+  const path = folder();
+  const record = { path: join(path, 'x'.repeat(255)), head: { service: 'x' } };
+  const { heard } = start('exec sleep 1000', { ...traces(path), record });
+  await heard.until('refused');
+  expect(heard.error).toMatchObject({ code: 'ENAMETOOLONG', step: 'record' });
+  await heard.until('gone');
+  const again = start('exec sleep 1000', traces(path));
+  await again.heard.until('started');
+});
+
+test('a state directory that goes meanwhile is in nobody’s way', async () => {
+  const path = folder();
+  const { shim, heard } = start('exec sleep 1000', traces(path));
+  await heard.until('started');
+  rmSync(path, { recursive: true });
+  shim.stop([{ signal: 'TERM', wait: 5000 }]);
+  await heard.until('empty');
+  expect(alive(heard.pid)).toBe(false);
+});
+
+test('a shim that somebody has stopped is woken by a stop', async () => {
+  const { shim, heard } = start('exec sleep 1000');
+  const { shim: pid } = (await heard.until('started')).start as { shim: number };
+  process.kill(pid, 'SIGSTOP');
+  await eventually('a stop', () => /\) T /.test(readFileSync(`/proc/${pid}/stat`, 'latin1')));
+  shim.stop([{ signal: 'TERM', wait: 5000 }]);
+  await heard.until('empty');
+  expect(alive(heard.pid)).toBe(false);
+});
+
+test('without descriptors a start fails with EMFILE and takes none; later it works', async () => {
+  const limit = (value: string) => spawnSync('prlimit', ['--pid', String(process.pid), `--nofile=${value}:`]);
+  const [, before = ''] = /^Max open files\s+(\d+)/m.exec(readFileSync('/proc/self/limits', 'latin1')) ?? [];
+  expect(limit('256').status).toBe(0);
+  const taken: number[] = [];
+  let failures = 0;
+  let heard: Recorder | undefined;
+  try {
+    try {
+      for (;;) taken.push(sys.dup(0));
+    } catch (error) {
+      expect(error).toMatchObject({ code: 'EMFILE' });
+    }
+    // One more each time: it fails wherever it stands then, until there are enough.
+    while (heard === undefined) {
+      sys.close(taken.pop() as number);
+      try {
+        ({ heard } = start('exit 4'));
+      } catch (error) {
+        expect(error).toMatchObject({ code: 'EMFILE' });
+        failures++;
+      }
+    }
+  } finally {
+    for (const fd of taken) sys.close(fd);
+    limit(before);
+  }
+  expect(failures).toBeGreaterThan(0);
+  await heard.until('exited');
+  expect(heard.exit).toMatchObject({ exitCode: 4 });
+});
