@@ -4,7 +4,7 @@
  */
 
 import { standardOutput } from '../daemon/outlet.ts';
-import { Screen, type Terminal } from '../daemon/screen.ts';
+import { Screen, terminal } from '../daemon/screen.ts';
 import { board, Rates } from '../prefork/board.ts';
 import type { PreforkServer } from '../prefork/contract.ts';
 import { Log } from '../prefork/log.ts';
@@ -84,19 +84,6 @@ function showOnce(server: PreforkServer, { logFormat, logFile }: Plan): () => vo
     standardOutput().write(`${board(server.status(), new Map(), { colour: false }).join('\n')}\n`);
   });
   return () => {};
-}
-
-/** Standard output, which stops nobody, and its size, which changes. */
-function terminal(): Terminal {
-  return {
-    write: (text) => standardOutput().write(text),
-    get rows() {
-      return process.stdout.rows;
-    },
-    get columns() {
-      return process.stdout.columns;
-    },
-  };
 }
 
 function showLive(server: PreforkServer, screen: Screen): () => void {

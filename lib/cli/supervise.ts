@@ -8,7 +8,8 @@ import { defaultControlPath } from '../daemon/control-path.ts';
 import { EXIT } from '../daemon/exit-codes.ts';
 import { logFormat, metricsTarget } from '../daemon/kinds.ts';
 import { type ListenTarget, socketPath } from '../daemon/listen.ts';
-import { Screen } from '../daemon/screen.ts';
+import { standardOutput } from '../daemon/outlet.ts';
+import { Screen, terminal } from '../daemon/screen.ts';
 import { Loop } from '../process/loop.ts';
 import { board } from '../supervisor/board.ts';
 import { planOf } from '../supervisor/config/plan-of.ts';
@@ -59,8 +60,9 @@ export async function supervise(file: string, flags: SuperviseFlags): Promise<nu
   // The terminal may be closed, and who reads a pipe may go: the supervisor outlives them.
   process.stdout.on('error', () => {});
   const onTerminal = process.stdout.isTTY && settings.logFormat === 'pretty';
-  const screen = onTerminal ? new Screen(process.stdout) : undefined;
+  const screen = onTerminal ? new Screen(terminal()) : undefined;
   const log = new Log(settings, screen);
+  if (onTerminal) standardOutput().onLost = (lines) => log.lost(lines);
   const supervisor = supervisorOf(plan);
   const independent = flags.leaveIndependent ? 'leave' : 'stop';
   const running = await openSupervisor(supervisor, {
@@ -162,6 +164,8 @@ function obey(running: Running, log: Log): Disposable {
 function showLive(supervisor: Supervisor, screen: Screen): () => void {
   const colour = process.env['NO_COLOR'] === undefined;
   const draw = () => {
+    // A terminal that was told to wait shall not have a hundred of them when it goes on.
+    if (standardOutput().stalled) return;
     screen.draw(board(supervisor.status(), { colour, rows: screen.rows, columns: screen.columns }));
   };
   const timer = setInterval(draw, REDRAW_MS).unref();

@@ -1,12 +1,26 @@
 /**
- * A terminal with lines that scroll by and, below them, a board that is drawn over itself. Used by `forkbeard serve` when
- * it speaks to a person; never with anything else at the other end.
+ * A terminal with lines that scroll by and, below them, a board that is drawn over itself. Used by commands
+ * that speak to a person; never with anything else at the other end.
  */
+import { standardOutput } from './outlet.ts';
 
 export interface Terminal {
   write(text: string): unknown;
   rows?: number;
   columns?: number;
+}
+
+/** Standard output, which stops nobody, and its size, which changes. */
+export function terminal(): Terminal {
+  return {
+    write: (text) => standardOutput().write(text),
+    get rows() {
+      return process.stdout.rows;
+    },
+    get columns() {
+      return process.stdout.columns;
+    },
+  };
 }
 
 export class Screen {

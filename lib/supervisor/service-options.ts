@@ -117,7 +117,8 @@ export type ServiceEvent = { readonly service: string } & (
   | { readonly event: 'stale'; readonly pid: number; readonly runId: string; readonly reason: string }
   | { readonly event: 'ready'; readonly pid: number; readonly ms: number }
   /** It runs already, as another supervisor's, and is left alone; `released` when that one has let go of it. */
-  | { readonly event: 'elsewhere' | 'released'; readonly pid: number; readonly runId: string }
+  | { readonly event: 'elsewhere'; readonly pid: number; readonly runId: string }
+  | { readonly event: 'released'; readonly pid: number; readonly runId: string }
   | {
       readonly event: 'exit';
       readonly exit: ExitStatus;
