@@ -19,6 +19,7 @@ const NAMES = [
   'workers',
   'pool',
   'prefork',
+  'supervisor',
 ];
 
 const HELP = `Usage: npm run bench -- [options]
