@@ -34,7 +34,9 @@ export function wrong(source: Source, path: Path, message: string, exitCode?: nu
 export function check<Out>(schema: z.ZodType<Out>, value: unknown, source: Source, path: Path): Out {
   const outcome = schema.safeParse(value);
   if (outcome.success) return outcome.data;
-  const issue = outcome.error.issues[0] as z.core.$ZodIssue;
+  // A key that nobody knows first: it may be the one that is said to be missing.
+  const { issues } = outcome.error;
+  const issue = (issues.find(({ code }) => code === 'unrecognized_keys') ?? issues[0]) as z.core.$ZodIssue;
   const at = [...path, ...issue.path];
   if (issue.code !== 'unrecognized_keys') throw wrong(source, at, deepest(issue));
   const [key = ''] = issue.keys;
