@@ -243,7 +243,9 @@ describe('a service that ends', () => {
       },
     );
     await x.it.start();
-    await x.nth('ready', 2);
+    // Its end may be there before anybody could call it ready.
+    await x.nth('started', 2);
+    await x.until('running again', () => x.it.state === 'running');
     const [first] = x.of('started');
     expect(x.of('exit')[0]?.left.length).toBeGreaterThan(0);
     expect(marked(`FORKBEARD_RUN_ID=${first?.runId}`)).toEqual([]);
