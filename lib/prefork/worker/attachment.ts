@@ -16,8 +16,11 @@ import { forgetListening, lendHandle, stopListening } from './lent-handle.ts';
 /** How long to leave it alone when there was no descriptor for a connection. ms */
 const WITHOUT_DESCRIPTORS = 500;
 
-/** Connections that are accepted in one turn at most, if they are waiting. */
-const BATCH = 8;
+/**
+ * Connections that are accepted in one turn at most, if they are waiting. Each of them asks whether others should go first.
+ * With few, a thousand clients that come at once wait for seconds: a turn of a busy worker is long.
+ */
+const BATCH = 64;
 
 /** What the kernel lacks when it cannot make a connection's descriptor. Everything else is a connection's own misfortune. */
 const SHORTAGES = new Set([-EMFILE, -ENFILE, -ENOBUFS, -ENOMEM]);
