@@ -326,7 +326,10 @@ describe('what is wrong is told in one line, with the path of it', () => {
     [{}, 'services must be services by name'],
     [{ services: { web: 'true' } }, 'services.web must be an object'],
     // Not that there is no command, which is the same mistake.
-    [{ services: { web: { comand: 'x' } } }, 'services.web: Unknown option "comand"; did you mean "command"?'],
+    [
+      { services: { web: { comand: 'x' } } },
+      'services.web: Unknown option "comand"; did you mean "command"?',
+    ],
     [{ services: {}, strategie: 'x' }, 'Unknown option "strategie"; did you mean "strategy"?'],
     [
       { services: { '../x': { command: 'true' } } },
