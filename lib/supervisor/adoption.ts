@@ -15,7 +15,7 @@ import type { ServiceRecord, StateDirectory } from './state.ts';
 export type Found =
   | { readonly kind: 'nothing' }
   | { readonly kind: 'adopted'; readonly run: Run; readonly record: ServiceRecord | null }
-  /** `supervisor`: whose it is, where the shim has told that and would outlive it. */
+  /** `supervisor`: whose it is, where that is known. */
   | { readonly kind: 'elsewhere'; readonly record: ServiceRecord; readonly supervisor: number | null }
   /** It ran without a shim, and was ended as far as that may be done. */
   | { readonly kind: 'orphaned'; readonly record: ServiceRecord; readonly orphans: readonly Orphan[] };
@@ -51,7 +51,7 @@ export async function findRunning(service: string, search: Search): Promise<Foun
     } catch (error) {
       signal.throwIfAborted();
       const { code, supervisor = 0 } = error as NodeJS.ErrnoException & { supervisor?: number };
-      if (code !== 'ERR_FORKBEARD_BUSY') return elsewhere(null);
+      if (code !== 'ERR_FORKBEARD_BUSY') return elsewhere(record?.supervisor?.pid ?? null);
       if (verdict === 'running') return elsewhere(supervisor > 0 ? supervisor : null);
       if (clock.now() >= limit) return { kind: 'nothing' };
     }

@@ -1,4 +1,4 @@
-/** What a start came to when it did not come to a running service, in words and with its cause. Used by service.ts. */
+/** What a start came to when it did not come to a running service, in words and with its cause. Used by a starter. */
 import type { ExitStatus } from '../process/contract.ts';
 import { signalNumber } from '../sys/signals.ts';
 import type { Cause } from './service-options.ts';

@@ -2,9 +2,10 @@
 import type { Clock } from './clock.ts';
 import type { LogLine, ServiceCounters, SupervisedStatus } from './contract.ts';
 import type { Group } from './group.ts';
+import type { ServiceAround } from './life.ts';
 import { Lines } from './lines.ts';
 import type { ServicePlan } from './plan.ts';
-import { Service, type ServiceAround } from './service.ts';
+import { Service } from './service.ts';
 import type { Cause, ServiceEvent } from './service-options.ts';
 
 export class Cell {
@@ -17,6 +18,8 @@ export class Cell {
   wanted = false;
   /** It was ready at some time in its last run. */
   wasReady = false;
+  /** Why it was given up, if it is. */
+  failedFor: Cause | null = null;
   readonly #clock: Clock;
   #readySince: number | null = null;
   #restarts: Partial<Record<Cause, number>> = {};
@@ -84,7 +87,11 @@ export class Cell {
         this.#readySince = null;
         this.lines.end();
         break;
+      case 'failed':
+        this.failedFor = event.cause;
+        break;
       case 'state':
+        if (event.from === 'failed') this.failedFor = null;
         if (event.to === 'backoff' || event.to === 'down' || event.to === 'elsewhere')
           this.#readySince = null;
         break;

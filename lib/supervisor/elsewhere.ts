@@ -1,6 +1,6 @@
 /**
- * A service that another supervisor runs: watched by its shim, which ends when nothing of the service is left, and, where
- * the shim would outlive it, by that supervisor. Nothing is ever sent to it. Made by a starter that finds the lock taken.
+ * A service that another supervisor runs: watched by its shim, which ends when nothing of the service is left, and by that
+ * supervisor, where it is known: without it, what is coupled is being ended, and what is independent may be adopted. Nothing is ever sent to it. Made by a starter that finds the lock taken.
  */
 import type { Watcher } from '../loop/contract.ts';
 import type { Loop } from '../process/loop.ts';
@@ -11,7 +11,7 @@ export class Elsewhere {
   readonly record: ServiceRecord;
   readonly #watchers: readonly Watcher[];
 
-  /** Null when it is not there any more. `supervisor`: its pid, if the shim has told. `onEnd` is called once, later. */
+  /** Null when it is not there any more. `supervisor`: its pid, if it is known. `onEnd` is called once, later. */
   static watch(
     loop: Loop,
     record: ServiceRecord,

@@ -8,9 +8,9 @@ import type { Cell } from './cell.ts';
 import type { Clock } from './clock.ts';
 import type { GroupState, GroupStatus, TreeEvent } from './contract.ts';
 import { sleep } from './health.ts';
+import type { Due } from './life.ts';
 import type { GroupPlan } from './plan.ts';
 import { RestartPolicy } from './restart.ts';
-import type { Due } from './service.ts';
 import type { Cause } from './service-options.ts';
 
 export interface GroupAround {

@@ -1,10 +1,10 @@
-/** What a starter tells the shim of a run: the service's environment, its traces and its life. Used by service.ts. */
+/** What a starter tells the shim of a run: the service's environment, its traces and its life. Used by ascent.ts. */
 import { withoutUs } from './attempt.ts';
-import { bootId } from './identity.ts';
+import { bootId, identify } from './identity.ts';
 import type { HeldSockets } from './listen.ts';
 import type { ServiceOptions } from './service-options.ts';
 import type { ShimOptions } from './shim.ts';
-import type { StateDirectory } from './state.ts';
+import type { RecordHead, StateDirectory } from './state.ts';
 
 export interface LaunchAround {
   readonly runId: string;
@@ -25,13 +25,20 @@ export function shimOptions(service: ServiceOptions, around: LaunchAround): Shim
     FORKBEARD_STATE_DIR: state.path,
     NOTIFY_SOCKET: notifyPath,
   };
+  const head: RecordHead = {
+    service: name,
+    runId,
+    bootId: bootId(),
+    command: [...command],
+    ...(independent === null ? { supervisor: ourselves() } : {}),
+  };
   return {
     command,
     env: { ...withoutOurs(env), ...watchdog, ...own },
     sockets: held.descriptors,
     socketNames: held.names,
     lock: traces.lock,
-    record: { path: traces.record, head: { service: name, runId, bootId: bootId(), command } },
+    record: { path: traces.record, head },
     orphaned: withoutUs(stop),
     ...(independent === null ? {} : { independent: { path: traces.socket, lease: independent.lease } }),
     ...(stdio === undefined ? {} : { stdio }),
@@ -44,4 +51,8 @@ export function shimOptions(service: ServiceOptions, around: LaunchAround): Shim
 function withoutOurs(env: ServiceOptions['env']): Record<string, string> {
   const { LISTEN_FDS, LISTEN_PID, LISTEN_FDNAMES, WATCHDOG_USEC, WATCHDOG_PID, ...theirs } = env;
   return theirs;
+}
+
+function ourselves(): RecordHead['supervisor'] {
+  return { pid: process.pid, startTime: identify(process.pid)?.startTime ?? null };
 }

@@ -29,7 +29,10 @@ export interface RunEnd {
   readonly orphans: readonly Orphan[];
 }
 
+/** In this order: nothing is told of a run before it has started. */
 export interface RunEvents {
+  /** Not of one that is adopted. */
+  started(info: Started, runId: string): void;
   output(stream: 'stdout' | 'stderr', data: Buffer): void;
   /** The first process has ended; the rest has not, perhaps. */
   ended(exit: ExitStatus, left: readonly number[]): void;
@@ -56,6 +59,8 @@ export class Run {
   #stuck: (() => void)[] = [];
   #stopBegan: number | null = null;
   readonly #now: () => number;
+  /** What is to be told of one that is adopted, once who adopts it has said so. */
+  #untold: (() => void)[] | null = null;
 
   /** Throws what keeps its shim from starting. */
   static start(loop: Loop, id: string, options: ShimOptions, events: RunEvents): Run {
@@ -78,6 +83,12 @@ export class Run {
   ) {
     this.id = id;
     this.#now = () => loop.now();
+    const isAdopted = id === '';
+    if (isAdopted) this.#untold = [];
+    const tell = (event: () => void) => {
+      if (this.#untold === null) event();
+      else this.#untold.push(event);
+    };
     let start: (info: Started) => void = () => {};
     let refuse: (error: Error) => void = () => {};
     let finish: (end: RunEnd) => void = () => {};
@@ -99,26 +110,27 @@ export class Run {
       this.isOver = true;
       end();
       finish(how);
-      if (this.info !== null) events.over(how);
+      if (this.info !== null) tell(() => events.over(how));
     };
     let isEmpty = false;
     let isLeaseOver = false;
     const heard: ShimEvents = {
       started: (info) => {
         this.info = info;
-        if (this.id === '') this.id = info.run;
+        if (isAdopted) this.id = info.run;
         start(info);
+        if (!isAdopted) events.started(info, id);
       },
       refused: (error) => {
         this.#refused = true;
         refuse(error);
       },
-      output: (stream, data) => events.output(stream, data),
+      output: (stream, data) => tell(() => events.output(stream, data)),
       exited: (exit, left) => {
         this.exit = exit;
         this.left = left;
         end();
-        events.ended(exit, left);
+        tell(() => events.ended(exit, left));
       },
       empty: () => {
         isEmpty = true;
@@ -132,7 +144,7 @@ export class Run {
       stuck: (left) => {
         this.left = left;
         for (const resolve of this.#stuck.splice(0)) resolve();
-        events.stuck(left);
+        tell(() => events.stuck(left));
       },
       busy: (supervisor) => {
         this.#refused = true;
@@ -157,6 +169,13 @@ export class Run {
       },
     };
     this.shim = connect(heard);
+  }
+
+  /** What was adopted is somebody's now, who has said so: what happened to it is told from here on. */
+  tellOn(): void {
+    const untold = this.#untold ?? [];
+    this.#untold = null;
+    for (const event of untold) event();
   }
 
   /** Begins a stop sequence, or another one in its place. Fulfilled when the run is over, or the last step was in vain. */

@@ -39,13 +39,15 @@ const recordSchema = z.object({
   startTime,
   groupId: pid,
   shim: z.object({ pid, startTime }),
+  /** Whose end is the service's too. Not of one that is independent. */
+  supervisor: z.object({ pid: z.int().positive().max(0x7fff_ffff), startTime }).optional(),
 });
 
 /** What a shim writes down before its service's first instruction. */
 export type ServiceRecord = z.infer<typeof recordSchema>;
 
 /** The part of it that the supervisor knows. */
-export type RecordHead = Pick<ServiceRecord, 'service' | 'runId' | 'bootId' | 'command'>;
+export type RecordHead = Pick<ServiceRecord, 'service' | 'runId' | 'bootId' | 'command' | 'supervisor'>;
 
 export type ReadRecord =
   | { readonly kind: 'record'; readonly record: ServiceRecord }
@@ -56,7 +58,7 @@ export type ReadRecord =
 /**
  * What can be said of a service from outside. `running`. `orphaned`: it runs, and its shim does not: nobody will tell of
  * its end. `settling`: its first process has ended, and its shim has not: the rest is on its way out, or its end waits to
- * be heard. `stale`: nothing of it is known to run; the record is a left-over. `unknown`: a fact cannot be read.
+ * be heard; or its supervisor was killed, and its shim is ending it. `stale`: nothing of it is known to run; the record is a left-over. `unknown`: a fact cannot be read.
  */
 export type Verdict = 'none' | 'running' | 'orphaned' | 'settling' | 'stale' | 'unknown';
 
@@ -146,8 +148,10 @@ export class StateDirectory {
     if (read.kind === 'none') return { verdict: 'none', record: null };
     if (read.kind === 'invalid') return { verdict: 'unknown', record: null, reason: read.reason };
     const { record } = read;
-    const { bootId, shim } = record;
-    return { verdict: VERDICTS[match(record)][match({ ...shim, bootId })], record };
+    const { bootId, shim, supervisor } = record;
+    const verdict = VERDICTS[match(record)][match({ ...shim, bootId })];
+    const isLeft = supervisor !== undefined && ['gone', 'other'].includes(match({ ...supervisor, bootId }));
+    return { verdict: verdict === 'running' && isLeft ? 'settling' : verdict, record };
   }
 }
 

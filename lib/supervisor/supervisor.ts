@@ -25,10 +25,10 @@ import type {
 } from './contract.ts';
 import { Group, type GroupAround } from './group.ts';
 import { unlessAborted } from './health.ts';
+import type { ServiceAround } from './life.ts';
 import { Modes } from './modes/modes.ts';
 import { type Order, orderOf } from './order.ts';
 import type { DependencyPlan, GroupPlan, ServicePlan, SupervisorPlan } from './plan.ts';
-import type { ServiceAround } from './service.ts';
 import { StateDirectory } from './state.ts';
 import type { ServiceState } from './states.ts';
 import { sweep } from './sweep.ts';
@@ -271,6 +271,7 @@ export class Supervisor extends EventEmitter<SupervisorEvents> implements Superv
         onEvent: (event) => {
           if (event.event === 'failed') group.memberFailed(plan.name, event.cause, event.message);
           this.#tell(event);
+          if (event.event === 'state' && THERE.includes(event.to)) this.#reviveFor(plan.name);
         },
         onIdle: () => this.#look(),
         needs: (say, signal) => this.#needs(plan.name, say, signal),
@@ -308,9 +309,7 @@ export class Supervisor extends EventEmitter<SupervisorEvents> implements Superv
 
   /** Until all that it depends on is there. Rejected when something of that never will be. */
   async #needs(name: string, say: (problem: string) => void, signal: AbortSignal): Promise<void> {
-    const needs = (this.#order.needs.get(name) ?? []).flatMap(({ name: other, until }) =>
-      (this.#order.within.get(other) ?? []).map((one) => ({ name: one, until })),
-    );
+    const needs = this.#needsOf(name);
     const look = () => {
       for (const need of needs) {
         const waits = this.#lacks(need);
@@ -332,6 +331,32 @@ export class Supervisor extends EventEmitter<SupervisorEvents> implements Superv
       }
     }, signal);
     if (failure !== null) throw failure;
+  }
+
+  /** What was given up for want of it alone has what it needs, perhaps. */
+  #reviveFor(name: string): void {
+    for (const dependent of this.#order.dependents.get(name) ?? []) {
+      const { wanted, failedFor, group, service } = this.#cell(dependent);
+      if (!wanted || failedFor !== 'dependency' || group.hasFailed || service.state !== 'failed') continue;
+      if (this.#isHopeless(dependent)) continue;
+      service.revive().catch(() => {});
+    }
+  }
+
+  #isHopeless(name: string): boolean {
+    try {
+      for (const need of this.#needsOf(name)) this.#lacks(need);
+      return false;
+    } catch {
+      return true;
+    }
+  }
+
+  /** Services that it waits for. */
+  #needsOf(name: string): DependencyPlan[] {
+    return (this.#order.needs.get(name) ?? []).flatMap(({ name: other, until }) =>
+      (this.#order.within.get(other) ?? []).map((one) => ({ name: one, until })),
+    );
   }
 
   /** Null when it is as it is needed; else in what it is wanting. Throws when it will stay so. */

@@ -1,0 +1,317 @@
+/**
+ * How a service comes to be ready: looks whether it runs already, waits for what it needs and for what is in its way,
+ * starts it with its shim, or adopts what is there, and waits until it may be used. One attempt; whether there is another
+ * is the starter's decision.
+ */
+import { randomUUID } from 'node:crypto';
+import { rmSync } from 'node:fs';
+import { findRunning } from './adoption.ts';
+import { Attempt, ending, refusal } from './attempt.ts';
+import { Checkup } from './checkup.ts';
+import { bringToAnEnd, settle } from './descent.ts';
+import { Elsewhere } from './elsewhere.ts';
+import { gateOf, holdersOf, passGates } from './gates.ts';
+import { sleep, unlessAborted } from './health.ts';
+import { factsOf } from './identity.ts';
+import { shimOptions } from './launch.ts';
+import { guaranteeOf, type Life, lossOf } from './life.ts';
+import { Notices } from './notices.ts';
+import { pidsOfRun } from './orphans.ts';
+import { ask } from './probes.ts';
+import { Run, type RunEvents } from './run.ts';
+import type { Started } from './shim.ts';
+import type { ServiceRecord } from './state.ts';
+import { mayFollow } from './states.ts';
+
+export interface AscentAround {
+  /** It is ready; nobody has been told yet. */
+  readonly ready: () => void;
+  /** That was told. */
+  readonly running: (run: Run) => void;
+  /** Something of it has ended. */
+  readonly ended: () => void;
+  /** Another supervisor has let go of it. */
+  readonly released: () => void;
+}
+
+/** How soon to look again for what the owner of a lock writes down, ms. */
+const WRITING = 5;
+
+export class Ascent {
+  readonly #life: Life;
+  readonly #after: AscentAround;
+
+  constructor(life: Life, after: AscentAround) {
+    this.#life = life;
+    this.#after = after;
+  }
+
+  /** One start, up to being ready. Whatever it throws, but for the signal's reason, nothing of it is left then. */
+  async attempt(signal: AbortSignal): Promise<void> {
+    const limit = this.#life.clock.now() + this.#life.options.gateTimeout;
+    for (;;) {
+      this.#life.enter('gated');
+      try {
+        await this.#try(signal);
+        return;
+      } catch (error) {
+        const isLate = this.#life.clock.now() >= limit;
+        if (!(error instanceof Attempt) || error.reason !== 'locked' || isLate) throw error;
+      }
+      // Whoever has the lock is about to write down what runs.
+      await sleep(this.#life.clock, WRITING, signal);
+    }
+  }
+
+  async #try(signal: AbortSignal): Promise<void> {
+    let run = await this.#find(signal);
+    if (run === null) {
+      await this.#life.around.needs?.((problem) => {
+        this.#life.problem = problem;
+      }, signal);
+      await this.#passGates(signal);
+      // It may have been started elsewhere while we waited.
+      run = await this.#find(signal);
+    }
+    if (run === 'elsewhere') return;
+    const began = this.#life.clock.now();
+    await this.#bringUp(run ?? (await this.#begin(signal)), began, signal);
+  }
+
+  /** Up to being ready. */
+  async #bringUp(run: Run, began: number, signal: AbortSignal): Promise<void> {
+    const { pid, ready } = run.info as Started;
+    this.#beat(run);
+    // It says so once, and has.
+    if (ready) this.#life.notices?.assumeReady();
+    const { require = null } = this.#life.options;
+    const guarantee = guaranteeOf(run.info as Started);
+    if (require === 'tree' && guarantee !== 'tree') {
+      await bringToAnEnd(this.#life, signal);
+      throw new Attempt('guarantee', `It reaches "${guarantee}", and "${require}" is required`, {
+        final: true,
+      });
+    }
+    // Its end is on its way to us, and it is not ready now, whatever it was.
+    if (factsOf(pid) === 'gone') await unlessAborted(run.ended, signal);
+    const problem = await this.#untilReady(run, signal);
+    if (run.exit !== null || run.isOver) {
+      const { exit, how } = await settle(this.#life, signal);
+      throw new Attempt(lossOf(how), `${ending(exit)} before it was ready`, { exit });
+    }
+    if (problem !== null) {
+      await bringToAnEnd(this.#life, signal);
+      throw new Attempt('not-ready', problem);
+    }
+    this.#after.ready();
+    this.#life.problem = null;
+    run.shim.ready();
+    this.#life.enter('running');
+    this.#life.tell({ event: 'ready', pid, ms: this.#life.clock.now() - began });
+    this.#after.running(run);
+  }
+
+  /** What of it runs already: as another's, or as ours from now on. */
+  async #find(signal: AbortSignal): Promise<Run | 'elsewhere' | null> {
+    const { loop, state, clock } = this.#life.around;
+    const found = await findRunning(this.#life.name, { loop, state, clock, events: this.#hearing(), signal });
+    switch (found.kind) {
+      case 'nothing':
+        return null;
+      case 'orphaned':
+        this.#life.lost = found.record.runId;
+        if (found.orphans.length > 0) this.#life.tell({ event: 'orphans', orphans: found.orphans });
+        return null;
+      case 'elsewhere':
+        return this.#join(found.record, found.supervisor) ? 'elsewhere' : null;
+      case 'adopted':
+        return this.#adopt(found.run, found.record, signal);
+    }
+  }
+
+  /** Then it is that one's to start again, until it lets go of it. */
+  #join(record: ServiceRecord, supervisor: number | null): boolean {
+    const { pid, runId } = record;
+    const other = Elsewhere.watch(this.#life.around.loop, record, supervisor, () => {
+      if (this.#life.other !== other) return;
+      this.#life.other = null;
+      this.#life.tell({ event: 'released', pid, runId });
+      this.#after.released();
+    });
+    if (other === null) return false;
+    this.#life.other = other;
+    this.#life.enter('elsewhere');
+    this.#life.tell({ event: 'elsewhere', pid, runId });
+    return true;
+  }
+
+  async #adopt(run: Run, record: ServiceRecord | null, signal: AbortSignal): Promise<Run | null> {
+    const { pid } = run.info as Started;
+    this.#life.run = run;
+    this.#life.begin(run.id);
+    this.#life.enter('starting');
+    const stale = this.#staleness(record, pid);
+    if (stale !== null) {
+      this.#life.tell({ event: 'stale', pid, runId: run.id, reason: stale });
+      run.tellOn();
+      await bringToAnEnd(this.#life, signal);
+      this.#life.enter('gated');
+      return null;
+    }
+    this.#life.around.state.tidy(this.#life.name, run.id, true);
+    this.#life.tell({ event: 'adopted', pid, runId: run.id, guarantee: guaranteeOf(run.info as Started) });
+    this.#listen(run.id);
+    run.tellOn();
+    return run;
+  }
+
+  #staleness(record: ServiceRecord | null, pid: number): string | null {
+    if (!this.#life.isIndependent) return 'it is independent, and shall not be any more';
+    if (record === null) return null;
+    if (record.pid !== pid) return 'its record is of another process';
+    const isSame = JSON.stringify(record.command) === JSON.stringify(this.#life.options.command);
+    return isSame ? null : 'its command is another one';
+  }
+
+  /** A new one. */
+  async #begin(signal: AbortSignal): Promise<Run> {
+    this.#life.enter('starting');
+    const run = this.#launch();
+    try {
+      await unlessAborted(run.started, signal);
+    } catch (error) {
+      signal.throwIfAborted();
+      await unlessAborted(run.over, signal);
+      this.#life.forget();
+      throw refusal(error);
+    }
+    this.#life.around.state.tidy(this.#life.name, run.id, this.#life.isIndependent);
+    return run;
+  }
+
+  async #passGates(signal: AbortSignal): Promise<void> {
+    const { gates, listen, gateTimeout, onGateTimeout } = this.#life.options;
+    const around = {
+      held: this.#life.held,
+      lock: this.#life.traces.lock,
+      isRunning: () => this.#life.around.state.find(this.#life.name).verdict === 'running',
+      runIds: () => this.#life.runIds,
+      left: () => (this.#life.lost === null ? [] : pidsOfRun(this.#life.lost)),
+      ask: (command: readonly [string, ...string[]]) => {
+        const { env, settings } = this.#life.options;
+        const { loop } = this.#life.around;
+        return ask({ exec: command }, { loop, timeout: gateTimeout, env, cwd: settings?.cwd });
+      },
+    };
+    try {
+      const mine = this.#life.held.gate((port) => holdersOf(port, this.#life.runIds), onGateTimeout);
+      const own = listen?.length ? [{ ...mine, look: () => (around.isRunning() ? null : mine.look()) }] : [];
+      const report = await passGates({
+        gates: [...own, ...gates.map((spec) => gateOf(spec, around))],
+        within: gateTimeout,
+        onTimeout: onGateTimeout,
+        clock: this.#life.clock,
+        signal,
+        onBlocked: (blocked) => {
+          this.#life.problem = `gate "${blocked.gate}": ${blocked.reason}`;
+          this.#life.tell({ event: 'gate-blocked', ...blocked });
+        },
+      });
+      if (report.blocked.length > 0) this.#life.tell({ event: 'gates-passed', ...report });
+      this.#life.problem = null;
+    } catch (error) {
+      signal.throwIfAborted();
+      throw new Attempt('gate', (error as Error).message, { cause: error });
+    }
+  }
+
+  /** The program, with its shim. */
+  #launch(): Run {
+    const runId = randomUUID();
+    this.#life.begin(runId);
+    try {
+      const { loop, state } = this.#life.around;
+      const notifyPath = this.#listen(runId);
+      const options = shimOptions(this.#life.options, {
+        runId,
+        state,
+        notifyPath,
+        held: this.#life.held,
+      });
+      const run = Run.start(loop, runId, options, this.#hearing());
+      this.#life.run = run;
+      return run;
+    } catch (error) {
+      this.#life.forget();
+      throw refusal(error);
+    }
+  }
+
+  #hearing(): RunEvents {
+    return {
+      started: (info, runId) => {
+        this.#life.tell({ event: 'started', pid: info.pid, runId, guarantee: guaranteeOf(info) });
+      },
+      output: (stream, data) => this.#life.around.onOutput?.(stream, data),
+      ended: (exit, left) => {
+        this.#life.lastExit = exit;
+        this.#life.tell({ event: 'exit', exit, left, asked: this.#life.state === 'stopping' });
+        this.#after.ended();
+      },
+      stuck: (survivors) => {
+        if (mayFollow(this.#life.state, 'stuck')) this.#life.enter('stuck');
+        this.#life.tell({ event: 'stuck', survivors });
+      },
+      over: ({ how, orphans }) => {
+        this.#life.lost = how === 'lost' ? (this.#life.run?.id ?? null) : null;
+        if (orphans.length > 0) this.#life.tell({ event: 'orphans', orphans });
+        this.#after.ended();
+      },
+    };
+  }
+
+  /** To what it says of itself. Returns where. */
+  #listen(runId: string): string {
+    const path = this.#life.around.state.notifyPath(this.#life.name, runId);
+    // A supervisor before us listened there, if it is one that we have adopted.
+    rmSync(path, { force: true });
+    this.#life.notices = new Notices(this.#life.around.loop, {
+      path,
+      shim: () => this.#life.run?.info?.shim ?? this.#life.run?.shim.process?.pid ?? null,
+      clock: this.#life.clock,
+      uid: this.#life.options.settings?.uid,
+    });
+    return path;
+  }
+
+  /** So that it is not taken for lost while we are there. */
+  #beat(run: Run): void {
+    const lease = this.#life.options.independent?.lease ?? 0;
+    run.shim.beat();
+    if (lease === 0) return;
+    this.#life.beats = this.#life.clock.after(Math.max(1, lease / 4), () => this.#beat(run));
+  }
+
+  /** Null when it is; else what is wrong. Over at once when it ends. */
+  async #untilReady(run: Run, signal: AbortSignal): Promise<string | null> {
+    const ended = new AbortController();
+    void run.ended.then(() => ended.abort(new Error('it has ended')));
+    const interest = AbortSignal.any([signal, ended.signal]);
+    try {
+      return await this.asking(run).untilReady(interest);
+    } catch (error) {
+      signal.throwIfAborted();
+      return (error as Error).message;
+    }
+  }
+
+  asking(run: Run): Checkup {
+    this.#life.checkup ??= new Checkup(this.#life.options, {
+      loop: this.#life.around.loop,
+      clock: this.#life.clock,
+      notices: this.#life.notices as Notices,
+      pid: () => run.info?.pid as number,
+    });
+    return this.#life.checkup;
+  }
+}

@@ -1,0 +1,157 @@
+/**
+ * What there is of a service now: its state, its run and all that is made for one run, and what is remembered of earlier
+ * ones. The starter's parts share it (service.ts, ascent.ts, descent.ts); it decides nothing, and tells what changes.
+ */
+import type { ExitStatus } from '../process/contract.ts';
+import type { Loop } from '../process/loop.ts';
+import type { Checkup } from './checkup.ts';
+import { type Clock, clockOf } from './clock.ts';
+import type { Elsewhere } from './elsewhere.ts';
+import { HeldSockets } from './listen.ts';
+import type { Notices } from './notices.ts';
+import type { Run, RunEnd } from './run.ts';
+import type { Cause, Guarantee, ServiceEvent, ServiceOptions, ServiceStatus } from './service-options.ts';
+import type { Started } from './shim.ts';
+import type { StateDirectory, Traces } from './state.ts';
+import { mayFollow, type ServiceState } from './states.ts';
+
+export interface ServiceAround {
+  readonly loop: Loop;
+  readonly state: StateDirectory;
+  readonly clock?: Clock;
+  readonly onEvent: (event: ServiceEvent) => void;
+  readonly onOutput?: (stream: 'stdout' | 'stderr', data: Buffer) => void;
+  /** Nothing is being done to it any more. */
+  readonly onIdle?: () => void;
+  /** Before a start, not before an adoption: until what it needs is there. Rejected with an Attempt when it never will be. */
+  readonly needs?: (say: (problem: string) => void, signal: AbortSignal) => Promise<void>;
+  /** It is to be started again: fulfilled when it is its turn. Default: after the delay. */
+  readonly turn?: (due: Due, signal: AbortSignal) => Promise<void>;
+}
+
+export interface Due {
+  readonly cause: Cause;
+  /** ms */
+  readonly delay: number;
+  /** Somebody does not want to wait for that. */
+  readonly hurry: AbortSignal;
+}
+
+/** Each event without the service's name. */
+type EventOf<E> = E extends unknown ? Omit<E, 'service'> : never;
+
+export class Life {
+  readonly name: string;
+  readonly options: ServiceOptions;
+  readonly around: ServiceAround;
+  readonly clock: Clock;
+  readonly traces: Traces;
+  readonly held: HeldSockets;
+  state: ServiceState = 'down';
+  since: number;
+  run: Run | null = null;
+  notices: Notices | null = null;
+  beats: Disposable | null = null;
+  checkup: Checkup | null = null;
+  /** Why it is not ready although it runs. */
+  unready: string | null = null;
+  other: Elsewhere | null = null;
+  /** The last few: whoever is still on his way out belongs to one of them. */
+  runIds: readonly string[] = [];
+  /** The last run's id, when its shim was killed: nobody has seen the last of it go. */
+  lost: string | null = null;
+  problem: string | null = null;
+  lastExit: ExitStatus | null = null;
+  /** Nobody waits for its end to be graceful. */
+  isHurried = false;
+
+  constructor(options: ServiceOptions, around: ServiceAround) {
+    this.name = options.name;
+    this.options = options;
+    this.around = around;
+    this.clock = around.clock ?? clockOf(around.loop);
+    this.traces = around.state.of(options.name);
+    this.held = new HeldSockets(options.listen ?? [], options.name);
+    for (const argument of ['startup', 'ready', 'live'] as const) {
+      const asked = options[argument];
+      if (asked && 'probe' in asked) this.held.checkProbe(asked.probe, argument);
+    }
+    this.since = this.clock.now();
+  }
+
+  get isIndependent(): boolean {
+    return (this.options.independent ?? null) !== null;
+  }
+
+  get isThere(): boolean {
+    return THERE.includes(this.state);
+  }
+
+  status(): Omit<ServiceStatus, 'restarts' | 'failures'> {
+    const { name, state, run, other, lastExit } = this;
+    const info = run?.info ?? null;
+    const record = other?.record;
+    return {
+      name,
+      state,
+      ready: this.isThere && this.unready === null,
+      pid: record?.pid ?? (run?.exit === null ? (info?.pid ?? null) : null),
+      runId: record?.runId ?? run?.id ?? null,
+      owned: record === undefined,
+      guarantee: info === null ? null : guaranteeOf(info),
+      since: this.clock.now() - this.since,
+      problem: this.problem ?? this.unready,
+      text: this.notices?.text ?? null,
+      lastExit,
+    };
+  }
+
+  begin(runId: string): void {
+    this.runIds = [...this.runIds, runId].slice(-8);
+  }
+
+  /** Nothing of the run is left, or it is none of ours. */
+  forget(): void {
+    this.checkup?.stop();
+    this.checkup = null;
+    this.unready = null;
+    this.beats?.[Symbol.dispose]();
+    this.beats = null;
+    this.notices?.close();
+    this.notices = null;
+    this.run = null;
+  }
+
+  enter(to: ServiceState): void {
+    const from = this.state;
+    if (!mayFollow(from, to)) throw new Error(`Service ${this.name} cannot go from ${from} to ${to}`);
+    this.state = to;
+    if (LETS_GO.includes(to)) this.held.close();
+    this.since = this.clock.now();
+    this.tell({ event: 'state', from, to });
+  }
+
+  tell(event: EventOf<ServiceEvent>): void {
+    try {
+      this.around.onEvent({ service: this.name, ...event } as ServiceEvent);
+    } catch (error) {
+      // Whoever listens and fails is told so, and not in the middle of what we do.
+      queueMicrotask(() => {
+        throw error;
+      });
+    }
+  }
+}
+
+const THERE: readonly ServiceState[] = ['running', 'unhealthy', 'elsewhere'];
+
+/** Whose clients are told so, and do not wait. */
+const LETS_GO: readonly ServiceState[] = ['down', 'done', 'failed', 'elsewhere'];
+
+export function guaranteeOf({ adopts }: Started): Guarantee {
+  return adopts ? 'tree' : 'group';
+}
+
+export function lossOf(how: RunEnd['how']): Cause {
+  return how === 'lost' ? 'shim-lost' : how === 'lease' ? 'lease' : 'exit';
+}
