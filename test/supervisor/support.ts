@@ -161,15 +161,17 @@ export interface Running {
   readonly pid: number;
   /** The next line that it says, as JSON. */
   next(): Promise<unknown>;
+  say(line: string): void;
   kill(signal: NodeJS.Signals): Promise<void>;
 }
 
 /** A fixture that runs until it is killed. */
 export function run(name: string, args: string[], env: Record<string, string> = {}): Running {
   const child = spawn(process.execPath, [fixture(name), ...args], {
-    stdio: ['ignore', 'pipe', 'inherit'],
+    stdio: ['pipe', 'pipe', 'inherit'],
     env: { ...process.env, ...env },
   });
+  child.stdin.on('error', () => {});
   // Not 'close': what it forked may have its output open.
   const ended = new Promise<void>((resolve) => child.on('exit', () => resolve()));
   let text = '';
@@ -195,9 +197,11 @@ export function run(name: string, args: string[], env: Record<string, string> = 
   return {
     pid: child.pid as number,
     next,
+    say: (line) => child.stdin.write(`${line}\n`),
     kill: async (signal) => {
       child.kill(signal);
       await within(`the end of ${name}`, ended);
+      child.stdin.destroy();
       child.stdout.destroy();
     },
   };

@@ -4,9 +4,10 @@ import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { Overseen, script, sleeper } from './overseen.ts';
-import { alive, eventually, folder, marked, run, within } from './support.ts';
+import { alive, eventually, folder, marked, type Running, run, within } from './support.ts';
 
-type Told = Record<string, { pid: number; state: string; owned: boolean }>;
+type One = { pid: number; state: string; owned: boolean };
+type Told = Record<string, One>;
 
 const supervise = (options: object) => run('oversees.mjs', [JSON.stringify(options)]);
 const shimOf = (stateDir: string, service: string): number =>
@@ -200,19 +201,33 @@ describe('an independent service', () => {
   });
 });
 
-test('ten supervisors at once have one instance between them, again and again', async () => {
+test('ten supervisors at once have one instance between them, a hundred times', async () => {
   const stateDir = folder();
-  for (let round = 0; round < 3; round++) {
-    const services = { a: { ...sleeper, stdout: 'ignore', stderr: 'ignore' } };
-    const all = Array.from({ length: 10 }, () => supervise({ stateDir, services }));
-    const told = (await within('all of them', Promise.all(all.map((one) => one.next())))) as Told[];
-    const pids = new Set(told.map(({ a }) => a?.pid));
-    expect([pids.size, told.filter(({ a }) => a?.owned).length]).toEqual([1, 1]);
-    expect(marked(`FORKBEARD_STATE_DIR=${stateDir}`).length).toBe(1);
+  const rounds = Number(process.env['FORKBEARD_TEST_ROUNDS'] ?? 100);
+  const services = { a: { ...sleeper, stdout: 'ignore', stderr: 'ignore' } };
+  const options = JSON.stringify({ stateDir, services });
+  const all = Array.from({ length: 10 }, () => run('starts-on-command.mjs', [options]));
+  const told = (some = all) =>
+    within('all of them', Promise.all(some.map((one) => one.next()))) as Promise<One[]>;
+  await told();
+  for (let round = 0; round < rounds; round++) {
+    for (const one of all) one.say('start');
+    const found = await told();
+    expect([new Set(found.map(({ pid }) => pid)).size, found.filter(({ owned }) => owned).length]).toEqual([
+      1, 1,
+    ]);
+    const { pid } = found[0] as One;
+    expect(alive(pid)).toBe(true);
+    if (round % 10 === 0) expect(marked(`FORKBEARD_STATE_DIR=${stateDir}`)).toEqual([pid]);
     // The others first, so that none of them takes it over.
-    const owner = told.findIndex(({ a }) => a?.owned);
-    for (const [index, one] of all.entries()) if (index !== owner) await one.kill('SIGKILL');
-    await all[owner]?.kill('SIGKILL');
-    await eventually('nothing left', () => marked(`FORKBEARD_STATE_DIR=${stateDir}`).length === 0);
+    const others = all.filter((_, index) => !found[index]?.owned);
+    for (const one of others) one.say('stop');
+    await told(others);
+    const [owner] = all.filter((_, index) => found[index]?.owned) as [Running];
+    owner.say('stop');
+    await told([owner]);
+    expect(alive(pid)).toBe(false);
   }
+  await Promise.all(all.map((one) => one.kill('SIGKILL')));
+  expect(marked(`FORKBEARD_STATE_DIR=${stateDir}`)).toEqual([]);
 });
