@@ -3,6 +3,7 @@ import { ending, time } from '../daemon/words.ts';
 import { board, tree } from '../supervisor/board.ts';
 import type {
   LogLine,
+  Reconfigured,
   ShutdownReport,
   StopReport,
   SupervisedStatus,
@@ -40,6 +41,17 @@ export const SUPERVISOR_WORDS: Readonly<Record<string, Word>> = {
         ? (line: string) => process.stdout.write(`${line}\n`)
         : (line: string) => process.stdout.write(`${lineOf(JSON.parse(line) as LogLine, service)}\n`);
       await connection.follow(`logs?${query}`, print);
+      return CTL_EXIT.done;
+    },
+  },
+  reload: {
+    run: async (connection, _, flags) => {
+      const result = (await connection.post('reload', {})) as { services: Reconfigured };
+      const { added, removed, changed, unchanged } = result.services;
+      const parts = Object.entries({ added, removed, changed })
+        .filter(([, names]) => names.length > 0)
+        .map(([what, names]) => `${what}: ${names.join(', ')}`);
+      tell(flags, result, `reloaded; ${[...parts, `untouched: ${unchanged.length}`].join('; ')}`);
       return CTL_EXIT.done;
     },
   },
@@ -106,7 +118,7 @@ function howItIs({ state, pid, problem }: SupervisedStatus): string {
 function stopped(name: string, { exit, steps, survivors }: StopReport): [string, boolean] {
   if (survivors.length > 0) return [`${name} could not be ended: ${survivors.join(', ')} left`, false];
   const last = steps.at(-1);
-  if (last === undefined) return [`${name} is stopped`, true];
+  if (last === undefined) return [`${name} is down, and did not run here`, true];
   const how = exit === null ? '' : ` (${ending(exit.exitCode, exit.signal)})`;
   return [`${name} is stopped, by ${last.signal}${how}`, true];
 }

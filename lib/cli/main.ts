@@ -63,7 +63,8 @@ program
     'after',
     `
 Signals: TERM, INT and QUIT stop all services, each after those that depend on it; a second one kills what is left;
-USR1 opens logs anew; HUP changes nothing.
+HUP reads the file anew: new services start, removed ones stop, changed ones restart, no other is touched; USR1 opens
+logs anew.
 
 Exit code: 0 after a stop that was asked for; 1 when something could not be ended; 2 for wrong usage, and for a
 configuration that cannot be; 42 an address is in use; 43 no permission.`,
@@ -85,10 +86,14 @@ for (const [group, usage, description] of [
   ['Of both:', 'reopen-logs', 'after log files were renamed'],
   [
     'Of both:',
+    'reload',
+    'a server: load the application anew and replace the workers one after the other; a supervisor: read its file anew, and change what is different',
+  ],
+  [
+    'Of both:',
     'stop [service]',
     'a server: stop gracefully, and wait for it; a supervisor: stop this service',
   ],
-  ['Of a server:', 'reload', 'load the application anew and replace the workers one after the other'],
   ['Of a server:', 'workers <n>', 'have n workers; +n and -n: so many more or fewer'],
   ['Of a server:', 'drain', 'stop all workers gracefully, keep the listeners'],
   [

@@ -49,9 +49,7 @@ const EXIT_OF: Readonly<Record<string, number>> = {
 /** Gives the exit code. */
 export async function supervise(file: string, flags: SuperviseFlags): Promise<number> {
   const settings = settingsOf(flags);
-  const { options, base, where } = await readConfigFile(resolve(file));
-  const written = planOf(options, { base, where });
-  const plan = flags.stateDir === undefined ? written : { ...written, stateDir: resolve(flags.stateDir) };
+  const plan = await planIn(file, flags);
   if (flags.check) {
     const text = flags.logFormat === 'json' ? JSON.stringify(planAsJson(plan)) : showPlan(plan);
     process.stdout.write(`${text}\n`);
@@ -70,6 +68,7 @@ export async function supervise(file: string, flags: SuperviseFlags): Promise<nu
     log,
     opentelemetry: flags.opentelemetry ?? false,
     independent,
+    reload: async () => supervisor.follow(await planIn(file, flags)),
   });
   const signals = obey(running, log);
   const hide = screen === undefined ? () => {} : showLive(supervisor, screen);
@@ -85,6 +84,13 @@ export async function supervise(file: string, flags: SuperviseFlags): Promise<nu
   signals[Symbol.dispose]();
   hide();
   return refused ?? exitCodeOf(report);
+}
+
+/** As it is written now. Throws one line about what is wrong in it. */
+async function planIn(file: string, { stateDir }: SuperviseFlags): Promise<SupervisorPlan> {
+  const { options, base, where } = await readConfigFile(resolve(file));
+  const plan = planOf(options, { base, where });
+  return stateDir === undefined ? plan : { ...plan, stateDir: resolve(stateDir) };
 }
 
 /** A state directory that cannot be is wrong usage, told in one line. */
@@ -147,10 +153,15 @@ function obey(running: Running, log: Log): Disposable {
   const watchers = [
     ...['SIGTERM', 'SIGINT', 'SIGQUIT'].map((signal) => loop.watchSignal(signal, stop(signal))),
     loop.watchSignal('SIGUSR1', () => running.reopenLogs()),
-    // A terminal that closes says it as well: the services outlive that.
-    loop.watchSignal('SIGHUP', () =>
-      log.note('info', 'hangup', 'HUP changes nothing: a file of options is read at the start', {}),
-    ),
+    // A terminal that closes says it as well: the services outlive that, and an unchanged file changes nothing.
+    loop.watchSignal('SIGHUP', () => {
+      log.note('info', 'reloading', 'the configuration is read anew (SIGHUP)', {});
+      running.reload().catch((error: NodeJS.ErrnoException) => {
+        log.note('error', 'reload-failed', `the configuration stays as it was: ${error.message}`, {
+          code: error.code,
+        });
+      });
+    }),
   ];
   return {
     [Symbol.dispose]: () => {

@@ -279,6 +279,16 @@ export interface ShutdownReport {
   readonly left: readonly string[];
 }
 
+/** What another configuration meant for the services, by name. */
+export interface Reconfigured {
+  readonly added: readonly string[];
+  readonly removed: readonly string[];
+  /** Stopped, and started again as they are now. A service whose group, or one around that, is another has changed. */
+  readonly changed: readonly string[];
+  /** Were not touched. */
+  readonly unchanged: readonly string[];
+}
+
 /** What concerns several services. `group`: '' is the outermost. */
 export type TreeEvent =
   | {
@@ -305,6 +315,8 @@ export type TreeEvent =
       readonly message: string;
       readonly final: boolean;
     }
+  /** Another configuration is followed from now on. */
+  | ({ readonly event: 'reconfigured' } & Reconfigured)
   /** A look for what earlier runs left behind. Normal is none. */
   | {
       readonly event: 'swept';
@@ -358,6 +370,17 @@ export interface SupervisorFace extends EventEmitter<SupervisorEvents>, AsyncDis
   /** Stops this one alone; the strategy is about ends that nobody asked for. */
   stopService(name: string): Promise<StopReport>;
   restartService(name: string): Promise<SupervisedStatus>;
+  /**
+   * Follows other options from now on: new services are started, those that are not there any more are stopped, those
+   * that have changed are restarted (not those that were stopped by hand), and no other is touched. Fulfilled when each
+   * that was started is ready or given up. One after the other when asked for several times.
+   *
+   * Rejected, with nothing touched, for options that cannot be (`ERR_FORKBEARD_INVALID_OPTION`,
+   * `ERR_FORKBEARD_UNKNOWN_OPTION`), among them another `stateDir`, `supervised` or `distributed`; with
+   * `ERR_FORKBEARD_STOPPED` when the supervisor is being stopped; and with `ERR_FORKBEARD_STUCK` when something that was
+   * to go cannot be ended: then all is as before.
+   */
+  reconfigure(options: SupervisorOptions): Promise<Reconfigured>;
   /** To its first process. */
   signal(name: string, signal: string | number): Promise<void>;
   status(): SupervisorStatus;

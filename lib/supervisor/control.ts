@@ -4,7 +4,7 @@ import { z } from 'zod';
 import { type ControlFace, ControlSocket, nothing, Refusal } from '../daemon/control.ts';
 import { nearest } from '../sys/errors.ts';
 import { signalNumber } from '../sys/signals.ts';
-import type { LogLine, ShutdownReport, SupervisorFace } from './contract.ts';
+import type { LogLine, Reconfigured, ShutdownReport, SupervisorFace } from './contract.ts';
 import { plain } from './plain.ts';
 
 /** A supervisor and what the command that runs it can do. */
@@ -13,6 +13,8 @@ export interface Controlled {
   /** Stops all, and ends the command. */
   shutdown: () => Promise<ShutdownReport>;
   reopenLogs: () => void;
+  /** Reads its file anew, and follows that. */
+  reload: () => Promise<Reconfigured>;
 }
 
 const named = z.strictObject({ service: z.string().min(1) });
@@ -55,6 +57,7 @@ const FACE: ControlFace<Controlled> = {
         await supervisor.signal(known(supervisor, service), signal);
       },
     },
+    reload: { body: nothing, run: async ({ reload }) => ({ services: await reload() }) },
     shutdown: { body: nothing, run: async ({ shutdown }) => ({ report: plain(await shutdown()) }) },
     'reopen-logs': { body: nothing, run: ({ reopenLogs }) => reopenLogs() },
   },

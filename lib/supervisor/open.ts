@@ -19,12 +19,15 @@ export interface Surroundings {
   opentelemetry: boolean;
   /** What becomes of independent services at the end. */
   independent: NonNullable<StopOptions['independent']>;
+  /** Reads the configuration anew. */
+  reload: Controlled['reload'];
 }
 
 export interface Running {
   /** Stops all services in reverse order. Asked for twice it is done once; `quick`: it is not waited for any more. */
   shutdown: (options?: { quick?: boolean }) => Promise<ShutdownReport>;
   reopenLogs: () => void;
+  reload: Controlled['reload'];
   /** When nothing of it is left, what is around it included. */
   finished: Promise<ShutdownReport>;
 }
@@ -74,8 +77,8 @@ export async function openSupervisor(supervisor: SupervisorFace, around: Surroun
       ends.push(() => telemetry[Symbol.dispose]());
     }
     log.follow(supervisor);
-    control?.attach({ supervisor, shutdown, reopenLogs });
-    return { shutdown, reopenLogs, finished };
+    control?.attach({ supervisor, shutdown, reopenLogs, reload: around.reload });
+    return { shutdown, reopenLogs, reload: around.reload, finished };
   } catch (error) {
     await end();
     throw error;

@@ -46,7 +46,12 @@ const SENTENCES: Sentences = {
   stopped: ({ service, steps, survivors }) => {
     if (survivors.length > 0) return error(`${service} could not be stopped: ${survivors.join(', ')} left`);
     const last = steps.at(-1);
-    return info(`${service} stopped${last === undefined ? '' : ` by ${last.signal}`}`);
+    // Nothing of it was ours to stop: it was given up, had ended, or is another supervisor's.
+    return info(
+      last === undefined
+        ? `${service} is down, and did not run here`
+        : `${service} stopped by ${last.signal}`,
+    );
   },
   stuck: ({ service, survivors }) =>
     error(`${service} does not end, whatever it is sent: ${survivors.join(', ')} left`),
@@ -67,6 +72,12 @@ const SENTENCES: Sentences = {
     ),
   'group-failed': ({ group, because, message }) =>
     error(`${group === '' ? 'the supervisor' : `group ${group}`} gives up because of ${because}: ${message}`),
+  reconfigured: ({ added, removed, changed, unchanged }) => {
+    const parts = Object.entries({ added, removed, changed }).flatMap(([what, names]) =>
+      names.length === 0 ? [] : [`${what}: ${names.join(', ')}`],
+    );
+    return info(`configuration read anew; ${[...parts, `untouched: ${unchanged.length}`].join('; ')}`);
+  },
   swept: ({ when, orphans }) =>
     orphans === 0
       ? null

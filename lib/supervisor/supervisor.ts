@@ -13,6 +13,7 @@ import { type Clock, clockOf } from './clock.ts';
 import { planOf } from './config/plan-of.ts';
 import type {
   LogLine,
+  Reconfigured,
   ShutdownReport,
   StopOptions,
   StopReport,
@@ -29,6 +30,7 @@ import type { ServiceAround } from './life.ts';
 import { Modes } from './modes/modes.ts';
 import { type Order, orderOf } from './order.ts';
 import type { DependencyPlan, GroupPlan, ServicePlan, SupervisorPlan } from './plan.ts';
+import { differenceOf } from './reconfigure.ts';
 import { StateDirectory } from './state.ts';
 import type { ServiceState } from './states.ts';
 import { sweep } from './sweep.ts';
@@ -51,15 +53,18 @@ export class Supervisor extends EventEmitter<SupervisorEvents> implements Superv
   readonly #loop: Loop;
   readonly #clock: Clock;
   readonly #state: StateDirectory;
-  readonly #order: Order;
-  readonly #root: Group;
+  #plan: SupervisorPlan;
+  #order: Order;
+  #root: Group;
   readonly #modes: Modes;
-  readonly #cells = new Map<string, Cell>();
+  readonly #groups: GroupAround;
+  #cells = new Map<string, Cell>();
   #waiters = new Set<() => void>();
   #isLooking = false;
   #startedAt: number | null = null;
   #starting: Promise<SupervisorStatus> | null = null;
   #stopping: Promise<ShutdownReport> | null = null;
+  #changing: Promise<unknown> | null = null;
 
   /**
    * Of a plan that was made already.
@@ -70,12 +75,17 @@ export class Supervisor extends EventEmitter<SupervisorEvents> implements Superv
     return new Supervisor(plan as unknown as SupervisorOptions, around);
   }
 
+  static #planFrom(options: SupervisorOptions): SupervisorPlan {
+    return Supervisor.#plans.has(options) ? (options as unknown as SupervisorPlan) : planOf(options);
+  }
+
   constructor(options: SupervisorOptions, around: SupervisorAround = {}) {
     super();
-    const plan = Supervisor.#plans.has(options) ? (options as unknown as SupervisorPlan) : planOf(options);
+    const plan = Supervisor.#planFrom(options);
     this.#loop = around.loop ?? Loop.current();
     this.#clock = around.clock ?? clockOf(this.#loop);
     this.#state = plan.stateDir === null ? new StateDirectory() : new StateDirectory(plan.stateDir);
+    this.#plan = plan;
     this.#order = orderOf(plan.tree);
     this.#modes = new Modes(plan, {
       loop: this.#loop,
@@ -85,7 +95,7 @@ export class Supervisor extends EventEmitter<SupervisorEvents> implements Superv
         for (const { service } of this.#cells.values()) service.signal(signal).catch(() => {});
       },
     });
-    this.#root = this.#group(plan.tree, null, {
+    this.#groups = {
       clock: this.#clock,
       tell: (event) => this.#tell(event),
       stop: async (cells) => {
@@ -95,7 +105,8 @@ export class Supervisor extends EventEmitter<SupervisorEvents> implements Superv
       },
       look: () => this.#look(),
       until: (holds, signal) => this.#until(holds, signal),
-    });
+    };
+    this.#root = this.#group(plan.tree, null);
   }
 
   start(): Promise<SupervisorStatus> {
@@ -114,8 +125,9 @@ export class Supervisor extends EventEmitter<SupervisorEvents> implements Superv
   }
 
   async startService(name: string): Promise<SupervisedStatus> {
+    this.#cell(name);
+    await this.#settled();
     const cell = this.#cell(name);
-    await this.#stopping;
     this.#sweepOnce();
     for (const other of this.#needed(name)) {
       const { service, group } = other;
@@ -137,12 +149,35 @@ export class Supervisor extends EventEmitter<SupervisorEvents> implements Superv
   }
 
   async restartService(name: string): Promise<SupervisedStatus> {
+    this.#cell(name);
+    await this.#settled();
     const cell = this.#cell(name);
-    await this.#stopping;
     cell.group.forgive();
     cell.wanted = true;
     await cell.service.restart();
     return cell.status();
+  }
+
+  async reconfigure(options: SupervisorOptions): Promise<Reconfigured> {
+    return this.follow(Supervisor.#planFrom(options));
+  }
+
+  /**
+   * A plan that was made already.
+   * @internal
+   */
+  async follow(plan: SupervisorPlan): Promise<Reconfigured> {
+    while (this.#changing !== null) await this.#changing.catch(() => {});
+    const changing = this.#change(plan).finally(() => {
+      this.#changing = null;
+    });
+    this.#changing = changing;
+    const said = await changing;
+    await this.#until(
+      () => ![...said.added, ...said.changed].some((name) => this.#cells.get(name)?.service.busy),
+      new AbortController().signal,
+    );
+    return said;
   }
 
   async signal(name: string, signal: string | number): Promise<void> {
@@ -213,6 +248,69 @@ export class Supervisor extends EventEmitter<SupervisorEvents> implements Superv
     return { took: this.#clock.now() - began, services, survivors, left };
   }
 
+  /** Nothing is being stopped for another configuration, or for the end. */
+  async #settled(): Promise<void> {
+    while (this.#changing !== null || this.#stopping !== null)
+      await (this.#changing ?? this.#stopping)?.catch(() => {});
+  }
+
+  // ---------------------------------------------------------------------------------------------- another plan
+
+  /** Until the new services are on their way. What goes is stopped while all is as it was, so that it may stay so. */
+  async #change(plan: SupervisorPlan): Promise<Reconfigured> {
+    const startedAt = this.#startedAt;
+    const throwIfStopped = () => {
+      if (this.#stopping !== null || this.#startedAt !== startedAt)
+        throw stateError('STOPPED', 'The supervisor was stopped; its configuration is as it was');
+    };
+    throwIfStopped();
+    const { groups, ...said } = differenceOf(this.#plan, plan);
+    const { added, removed, changed } = said;
+    const going = [...removed, ...changed].map((name) => this.#cell(name));
+    const wanted = new Set(going.filter((cell) => cell.wanted));
+    for (const cell of going) cell.wanted = false;
+    const stuck: string[] = [];
+    await this.#inReverse(going, async ({ name, service }) => {
+      const { survivors } = await service.stop();
+      if (survivors.length > 0) stuck.push(`${name} (${survivors.join(', ')})`);
+    });
+    throwIfStopped();
+    if (stuck.length > 0) {
+      for (const cell of wanted) {
+        cell.wanted = true;
+        cell.service.start().catch(() => {});
+      }
+      throw stateError('STUCK', `The configuration is as it was: nothing ends ${stuck.join(', ')}`);
+    }
+    this.#swap(plan, new Set(going), groups);
+    this.#modes.reloading();
+    this.#tell({ event: 'reconfigured', ...said });
+    if (startedAt === null) return said;
+    const again = new Set([...wanted].map(({ name }) => name));
+    for (const name of this.#order.services) {
+      if (!added.includes(name) && !again.has(name)) continue;
+      const cell = this.#cells.get(name);
+      if (cell === undefined) continue;
+      cell.group.forgive();
+      cell.wanted = true;
+      cell.service.start().catch(() => {});
+    }
+    return said;
+  }
+
+  #swap(plan: SupervisorPlan, going: ReadonlySet<Cell>, kept: ReadonlySet<string>): void {
+    const before = groupsOf(this.#root);
+    const cells = new Map([...this.#cells].filter(([, cell]) => !going.has(cell)));
+    const groups = new Map([...before].filter(([name]) => kept.has(name)));
+    this.#plan = plan;
+    this.#order = orderOf(plan.tree);
+    this.#cells = new Map();
+    this.#root = this.#group(plan.tree, null, { cells, groups });
+    for (const [name, group] of before) if (!groups.has(name)) group.end('down');
+    if (this.#startedAt === null) return;
+    for (const [name, group] of groupsOf(this.#root)) if (!groups.has(name)) group.begin();
+  }
+
   /** Each after those that depend on it, and the others at the same time. */
   async #inReverse(cells: readonly Cell[], act: (cell: Cell) => Promise<void>): Promise<void> {
     const wanted = new Map(cells.map((cell) => [cell.name, cell]));
@@ -249,19 +347,26 @@ export class Supervisor extends EventEmitter<SupervisorEvents> implements Superv
 
   // ---------------------------------------------------------------------------------------------- the tree
 
-  #group(plan: GroupPlan, parent: Group | null, around: GroupAround): Group {
-    const group = new Group(plan, parent, around);
+  /** `there`: what goes on as it is, by name. */
+  #group(plan: GroupPlan, parent: Group | null, there: Tree = NOTHING): Group {
+    const group = there.groups.get(plan.name) ?? new Group(plan, parent, this.#groups);
     group.members = plan.members.map((member) =>
-      member.kind === 'group' ? this.#group(member, group, around) : this.#cellOf(member, group),
+      member.kind === 'group' ? this.#group(member, group, there) : this.#place(member, group, there),
     );
     return group;
+  }
+
+  #place(plan: ServicePlan, group: Group, there: Tree): Cell {
+    const cell = there.cells.get(plan.name) ?? this.#cellOf(plan, group);
+    this.#cells.set(plan.name, cell);
+    return cell;
   }
 
   #cellOf(plan: ServicePlan, group: Group): Cell {
     const turn: Pick<ServiceAround, 'turn'> = group.isCoupled
       ? { turn: (due, signal) => group.turn(this.#cell(plan.name), due, signal) }
       : {};
-    const cell = new Cell(
+    return new Cell(
       plan,
       group,
       {
@@ -279,8 +384,6 @@ export class Supervisor extends EventEmitter<SupervisorEvents> implements Superv
       },
       (line) => this.emit('log', line),
     );
-    this.#cells.set(plan.name, cell);
-    return cell;
   }
 
   #cell(name: string): Cell {
@@ -309,9 +412,9 @@ export class Supervisor extends EventEmitter<SupervisorEvents> implements Superv
 
   /** Until all that it depends on is there. Rejected when something of that never will be. */
   async #needs(name: string, say: (problem: string) => void, signal: AbortSignal): Promise<void> {
-    const needs = this.#needsOf(name);
     const look = () => {
-      for (const need of needs) {
+      // Another configuration may have put others into a group that it waits for.
+      for (const need of this.#needsOf(name)) {
         const waits = this.#lacks(need);
         if (waits !== null) {
           say(waits);
@@ -417,3 +520,14 @@ export class Supervisor extends EventEmitter<SupervisorEvents> implements Superv
 
 /** Nobody who depends on it has to start it. */
 const THERE: readonly ServiceState[] = ['running', 'unhealthy', 'elsewhere', 'done'];
+
+interface Tree {
+  readonly cells: ReadonlyMap<string, Cell>;
+  readonly groups: ReadonlyMap<string, Group>;
+}
+const NOTHING: Tree = { cells: new Map(), groups: new Map() };
+
+function groupsOf(group: Group): Map<string, Group> {
+  const within = group.members.flatMap((member) => (member instanceof Group ? [...groupsOf(member)] : []));
+  return new Map([[group.name, group], ...within]);
+}

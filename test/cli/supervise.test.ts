@@ -143,10 +143,10 @@ describe('forkbeard supervise', { timeout: 60_000 * slow }, () => {
       code: 1,
       stderr: 'forkbeard: There is no service wbe; did you mean web?\n',
     });
-    expect(await ctl('reload')).toMatchObject({
+    expect(await ctl('drain')).toMatchObject({
       code: 2,
       stderr: expect.stringMatching(
-        /^forkbeard: reload is for a server, and at .* there is a supervisor: it knows status, /,
+        /^forkbeard: drain is for a server, and at .* there is a supervisor: it knows status, /,
       ),
     });
     expect(await ctl('stop')).toMatchObject({
@@ -265,10 +265,46 @@ describe('forkbeard supervise', { timeout: 60_000 * slow }, () => {
     supervisor.child.kill('SIGUSR1');
     await expect.poll(() => events(log), { timeout: PATIENCE }).toContain('logs-reopened');
     supervisor.child.kill('SIGHUP');
-    await expect.poll(() => events(log), { timeout: PATIENCE }).toContain('hangup');
+    await expect.poll(() => events(log), { timeout: PATIENCE }).toContain('reconfigured');
     expect(await supervisor.stop()).toBe(0);
     expect(events(log).at(-1)).toBe('shutdown');
     expect(events(`${log}.1`)).not.toContain('shutdown');
+  });
+
+  it('reads its file anew, after HUP and for ctl; what is wrong in it is told, and changes nothing', async () => {
+    const file = configuration({ stays: sleeper, goes: sleeper });
+    const supervisor = supervise(file);
+    await up(supervisor, 2);
+    const { stays, goes } = (await status()).services;
+    writeFileSync(file, '{\n"services": {\n"stays": { "comand": "sleep" } } }');
+    const wrong = /services-\d+\.json:3: services\.stays: Unknown option "comand"; did you mean "command"\?/;
+    expect(await ctl('reload')).toMatchObject({ code: 1, stderr: expect.stringMatching(wrong) });
+    supervisor.child.kill('SIGHUP');
+    expect(await supervisor.event('reload-failed')).toMatchObject({ msg: expect.stringMatching(wrong) });
+    expect((await status()).services).toMatchObject({
+      stays: { pid: stays?.pid },
+      goes: { pid: goes?.pid },
+    });
+
+    writeFileSync(file, JSON.stringify({ services: { stays: sleeper, comes: sleeper } }));
+    supervisor.child.kill('SIGHUP');
+    expect(await supervisor.event('reconfigured')).toMatchObject({
+      msg: 'configuration read anew; added: comes; removed: goes; untouched: 1',
+    });
+    await up(supervisor, 3);
+    expect((await status()).services['stays']?.pid).toBe(stays?.pid);
+    expect(isThere(goes?.pid as number)).toBe(false);
+
+    writeFileSync(file, JSON.stringify({ services: { stays: sleeper, comes: talker } }));
+    expect(await ctl('reload')).toMatchObject({
+      code: 0,
+      stdout: 'reloaded; changed: comes; untouched: 1\n',
+    });
+    expect((await status()).services).toMatchObject({
+      stays: { pid: stays?.pid, state: 'running' },
+      comes: { command: talker.command, state: 'running' },
+    });
+    expect(await supervisor.stop()).toBe(0);
   });
 
   it('counts, and says that it is alive and ready, over HTTP', async () => {

@@ -40,6 +40,11 @@ export class Modes {
     for (const mode of this.#open) mode.changed(standing);
   }
 
+  /** Some services are others from now on: until the next `changed` that says that all are ready. */
+  reloading(): void {
+    for (const mode of this.#open) mode.reloading?.();
+  }
+
   async stopping(): Promise<void> {
     await Promise.all(this.#open.map((mode) => mode.stopping()));
   }
@@ -60,7 +65,7 @@ export class Modes {
   }
 }
 
-function modesOf({ members }: GroupPlan): Set<Mode> {
+export function modesOf({ members }: GroupPlan): Set<Mode> {
   return new Set(
     members.flatMap((member) => (member.kind === 'group' ? [...modesOf(member)] : [member.mode])),
   );

@@ -15,6 +15,8 @@ export interface Standing {
 /** What an outer supervisor is told, and when. Made when the supervisor starts; `changed` comes at every change. */
 export interface ModeObject {
   changed(standing: Standing): void;
+  /** Other services are on their way. */
+  reloading?(): void;
   /** Fulfilled when the first service may be stopped. */
   stopping(): Promise<void>;
   /** When all are stopped. */
