@@ -115,7 +115,8 @@ function howItIs({ state, pid, problem }: SupervisedStatus): string {
   return `${state}${pid === null ? '' : ` (pid ${pid})`}${problem === null ? '' : `: ${problem}`}`;
 }
 
-function stopped(name: string, { exit, steps, survivors }: StopReport): [string, boolean] {
+function stopped(name: string, { exit, steps, survivors, elsewhere }: StopReport): [string, boolean] {
+  if (elsewhere !== undefined) return [`${name} runs on under another supervisor (pid ${elsewhere})`, false];
   if (survivors.length > 0) return [`${name} could not be ended: ${survivors.join(', ')} left`, false];
   const last = steps.at(-1);
   if (last === undefined) return [`${name} is down, and did not run here`, true];

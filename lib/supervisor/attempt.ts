@@ -33,6 +33,9 @@ const PASSING: readonly (string | undefined)[] = [
   'EMFILE',
   'ENFILE',
   'ENOBUFS',
+  // Its record cannot be written: a disk that is full is emptied some time.
+  'ENOSPC',
+  'EDQUOT',
   'ETXTBSY',
   // A socket that is bound for it.
   'EADDRINUSE',

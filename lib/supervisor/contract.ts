@@ -275,7 +275,7 @@ export interface ShutdownReport {
   readonly services: Readonly<Record<string, StopReport>>;
   /** Pids that nothing ended, by service. There should be none. */
   readonly survivors: Readonly<Record<string, readonly number[]>>;
-  /** Independent services that were let go of and run on. */
+  /** Services that run on: independent ones that were let go of, and those of another supervisor. */
   readonly left: readonly string[];
 }
 

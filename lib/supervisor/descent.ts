@@ -22,10 +22,13 @@ export async function settle(life: Life, signal: AbortSignal): Promise<RunEnd> {
 
 /** What is another supervisor's is let go of, and goes on. */
 export async function bringDown(life: Life): Promise<StopReport> {
-  life.other?.stop();
+  const { run, other } = life;
+  other?.stop();
   life.other = null;
-  const { run } = life;
-  if (run === null) return { exit: null, steps: [], survivors: [] };
+  if (run === null) {
+    const elsewhere = other === null ? {} : { elsewhere: other.record.pid };
+    return { exit: null, steps: [], survivors: [], ...elsewhere };
+  }
   life.checkup?.stop();
   if (!run.isOver) {
     if (life.state !== 'stopping') life.enter('stopping');

@@ -43,7 +43,9 @@ const SENTENCES: Sentences = {
       `${service} is started again ${delay === 0 ? 'at once' : `in ${time(delay)}`} (${WHY[cause]}, ${times(failures)} in a row): ${message}`,
     ),
   failed: ({ service, cause, message }) => error(`${service} is given up (${WHY[cause]}): ${message}`),
-  stopped: ({ service, steps, survivors }) => {
+  stopped: ({ service, steps, survivors, elsewhere }) => {
+    if (elsewhere !== undefined)
+      return info(`${service} runs on under another supervisor (pid ${elsewhere}), and is none of ours now`);
     if (survivors.length > 0) return error(`${service} could not be stopped: ${survivors.join(', ')} left`);
     const last = steps.at(-1);
     // Nothing of it was ours to stop: it was given up, had ended, or is another supervisor's.

@@ -49,6 +49,8 @@ export interface StopReport {
   readonly steps: readonly StopTaken[];
   /** Pids that the last step did not end. */
   readonly survivors: readonly number[];
+  /** Nothing was stopped: it runs on, in this process, as another supervisor's. */
+  readonly elsewhere?: number;
 }
 
 /** `tree`: nothing of the service can get away. `group`: what leaves its process group can. */

@@ -234,7 +234,7 @@ export class Supervisor extends EventEmitter<SupervisorEvents> implements Superv
     const left: string[] = [];
     await this.#inReverse(cells, async ({ name, service }) => {
       const report = independent === 'leave' ? await service.leave() : await service.stop();
-      if (report === null) {
+      if (report === null || report.elsewhere !== undefined) {
         left.push(name);
         return;
       }
