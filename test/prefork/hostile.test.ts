@@ -1,4 +1,4 @@
-import { readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
@@ -105,6 +105,18 @@ describe('a mold', () => {
     expect((await server.status()).workers.map(({ pid }) => pid)).toEqual(pids);
     await server.ask('kill', 1);
     await poolIsBack(server, 2);
+  });
+
+  test('that is killed leaves nothing of itself in the monitor, though its workers live', async () => {
+    const server = serve(application(HELLO).url, { plan: { workers: 2 } });
+    await server.hears('ready');
+    const { pid } = await server.hears('mold-ready');
+    const before = descriptors(server.pid);
+    process.kill(pid, 'SIGKILL');
+    await server.hears('mold-ready', (mold) => mold.pid !== pid);
+    expect(existsSync(`/proc/${pid}`)).toBe(false);
+    expect(descriptors(server.pid)).toBe(before);
+    expect(server.all('worker-exit')).toEqual([]);
   });
 
   test('that is killed while workers are wanted of it does not lose a place', async () => {

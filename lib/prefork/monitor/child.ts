@@ -5,8 +5,10 @@
 import { readFileSync } from 'node:fs';
 import type { ExitStatus } from '../../process/contract.ts';
 import type { Loop } from '../../process/loop.ts';
+import { launch } from '../../process/spawn.ts';
+import { spawnRequest } from '../../process/spawn-options.ts';
 import { systemError } from '../../sys/errors.ts';
-import { ESRCH, kill } from '../../sys/index.ts';
+import { close, ESRCH, kill } from '../../sys/index.ts';
 import { CHANNEL } from '../worker/inheritance.ts';
 
 export interface Child {
@@ -32,20 +34,19 @@ export function spawnChild(
   onEnd: OnEnd,
 ): Child {
   const inherited = [channel, program.scoreboard, ...listeners];
-  let gone = false;
-  const child = loop.spawn({
-    command: [process.execPath, ...nodeOptions(), program.entry],
-    stdio: Object.fromEntries(inherited.map((fd, index) => [CHANNEL + index, fd])),
-    env: environment(),
-    // What a terminal sends is the monitor's to answer.
-    group: 'new',
-    parentDeathSignal,
-    onExit: (exit) => {
-      gone = true;
-      onEnd(exit);
-    },
-  });
-  return { pid: child.pid, kill: (signal) => gone || unlessGone(() => child.kill(signal)) };
+  const { pid, pidfd } = launch(
+    spawnRequest({
+      command: [process.execPath, ...nodeOptions(), program.entry],
+      stdio: Object.fromEntries(inherited.map((fd, index) => [CHANNEL + index, fd])),
+      env: environment(),
+      // What a terminal sends is the monitor's to answer.
+      group: 'new',
+      parentDeathSignal,
+    }),
+  );
+  if (pidfd >= 0) close(pidfd);
+  // Not as a child that leads its group, which is kept until that is empty: workers that a mold has forked outlive it.
+  return watched(loop, pid, onEnd);
 }
 
 /**
@@ -54,6 +55,10 @@ export function spawnChild(
  */
 export function adoptChild(loop: Loop, pid: number, onEnd: OnEnd): Child {
   if (parentOf(pid) !== process.pid) throw systemError(-ESRCH, 'kill', { pid });
+  return watched(loop, pid, onEnd);
+}
+
+function watched(loop: Loop, pid: number, onEnd: OnEnd): Child {
   let gone = false;
   loop.watchProcess(pid, (exit) => {
     gone = true;
