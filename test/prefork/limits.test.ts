@@ -43,6 +43,23 @@ describe.each(methods)('by %s', (method) => {
   });
 });
 
+test('a mold that stood still together with the monitor gets its time afterwards', async () => {
+  const slow = `console.log('begun:' + process.pid + ':'); await new Promise((resolve) => setTimeout(resolve, 100));`;
+  const plan = { workers: 1, bootTimeout: 3000, spawnMethod: 'fork' as const };
+  const server = serve(application(slow + HELLO).url, { plan });
+  const begun = () => /begun:(\d+):/.exec(server.stderr)?.[1];
+  await server.until(() => begun() !== undefined, 'the application');
+  const mold = Number(begun());
+  for (const pid of [server.pid, mold]) process.kill(pid, 'SIGSTOP');
+  await sleep(6000);
+  process.kill(server.pid, 'SIGCONT');
+  // The monitor is the first to look around.
+  await server.status();
+  process.kill(mold, 'SIGCONT');
+  await server.hears('ready');
+  expect(server.all('mold-exit')).toEqual([]);
+});
+
 // ------------------------------------------------------------------------------- memory, by the kernel
 
 /** A control group for a test, where we may make one: of version 1, or of version 2 when its parent gives memory on. */

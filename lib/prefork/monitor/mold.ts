@@ -12,6 +12,7 @@ import { monotonic } from '../scoreboard.ts';
 import type { KillReason } from './cause.ts';
 import { adoptChild, type Child } from './child.ts';
 import { isFromMold } from './hearing.ts';
+import { deadline } from './patience.ts';
 import type { Worker } from './worker.ts';
 
 export interface Loaded {
@@ -54,7 +55,7 @@ export class Mold {
       onMessage: (message, descriptors) => this.#hear(message, descriptors),
       onEnd: () => this.#unheard(),
     });
-    this.#timer = loop.watchTime({ after: bootTimeout }, () => this.kill('boot-deadline'));
+    this.#timer = deadline(loop, bootTimeout, () => this.kill('boot-deadline'));
   }
 
   get pid(): number {
@@ -90,7 +91,7 @@ export class Mold {
 
   /** `theirs`: the worker's end of its channel, and its own listeners if it has any; they change hands. */
   fork(worker: Worker, theirs: readonly number[]): void {
-    const timeout = this.#loop.watchTime({ after: FORK_TIMEOUT }, () => this.kill('system'));
+    const timeout = deadline(this.#loop, FORK_TIMEOUT, () => this.kill('system'));
     this.#pending.set(worker.entry.index, { worker, timeout });
     this.#channel.send({ type: 'fork', place: worker.place }, theirs);
   }
@@ -100,7 +101,7 @@ export class Mold {
     this.state = 'leaving';
     this.#channel.send({ type: 'leave' });
     this.#timer?.[Symbol.dispose]();
-    this.#timer = this.#loop.watchTime({ after: LEAVE_TIMEOUT }, () => this.kill('drained'));
+    this.#timer = deadline(this.#loop, LEAVE_TIMEOUT, () => this.kill('drained'));
   }
 
   kill(reason: KillReason): void {
@@ -174,7 +175,7 @@ export class Mold {
       return;
     }
     this.#timer?.[Symbol.dispose]();
-    this.#timer = this.#loop.watchTime({ after: LEAVE_TIMEOUT }, () => this.kill('system'));
+    this.#timer = deadline(this.#loop, LEAVE_TIMEOUT, () => this.kill('system'));
   }
 
   #close(): void {

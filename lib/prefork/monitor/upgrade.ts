@@ -10,6 +10,7 @@ import { stateError } from '../../sys/errors.ts';
 import { close } from '../../sys/index.ts';
 import { Channel, channelPair } from '../channel.ts';
 import type { Plan } from '../plan.ts';
+import { deadline } from './patience.ts';
 
 /** A socket that is handed over, and the target that it is for. */
 export interface Inherited {
@@ -96,7 +97,7 @@ export class Upgrade {
       // Its end says more.
       onEnd: () => {},
     });
-    this.#timeout = loop.watchTime({ after: 2 * plan.bootTimeout + MARGIN }, () =>
+    this.#timeout = deadline(loop, 2 * plan.bootTimeout + MARGIN, () =>
       reject(new Error('The new monitor was not ready in time')),
     );
   }

@@ -7,12 +7,11 @@ import { StackRequest } from '../../process/lifeline.ts';
 import type { PreforkEvents } from '../contract.ts';
 import type { Plan } from '../plan.ts';
 import type { KillReason } from './cause.ts';
+import { pardon } from './patience.ts';
 import type { Worker } from './worker.ts';
 
 /** What a request that has been told gets to end by itself before its worker is killed. ms */
 const REQUEST_GRACE = 2000;
-/** A look that comes so much too late was not our workers' fault. ms */
-const STALL = 1000;
 
 export interface WatchdogHandlers {
   onSlow(slow: PreforkEvents['worker-slow'][0]): void;
@@ -43,7 +42,7 @@ export class Watchdog {
   look(now: number, workers: readonly Worker[]): void {
     const late = now - this.#last - this.#every;
     this.#last = now;
-    if (late > STALL) this.#pardon = now + Math.min(late, 5 * STALL);
+    this.#pardon = Math.max(this.#pardon, now + pardon(late));
     if (now >= this.#pardon) for (const worker of workers) this.#judge(worker, now);
   }
 

@@ -14,6 +14,7 @@ import { classify, type KillReason } from './cause.ts';
 import type { Child } from './child.ts';
 import { isFromWorker } from './hearing.ts';
 import { memoryOf } from './memory.ts';
+import { deadline } from './patience.ts';
 import type { Member } from './pool.ts';
 
 export interface WorkerHandlers {
@@ -238,7 +239,7 @@ export class Worker {
       this.unborn(GONE);
       return;
     }
-    this.#abandoned ??= this.#loop.watchTime({ after: ABANDONED }, () => this.kill('system'));
+    this.#abandoned ??= deadline(this.#loop, ABANDONED, () => this.kill('system'));
   }
 
   #close(): void {
