@@ -43,7 +43,8 @@ export type FromMold =
 /** monitor -> worker */
 export type ToWorker =
   | Assignment
-  | { type: 'stop'; how: 'graceful' | 'quick'; recycled: boolean }
+  /** `patient`: others serve meanwhile, so that clients who are slow to ask again may be waited for. */
+  | { type: 'stop'; how: 'graceful' | 'quick'; recycled: boolean; patient?: boolean }
   /** Fork a mold of yourself. With one descriptor: the mold's end of its channel. */
   | { type: 'promote'; generation: number; title: string }
   | { type: 'reopen' };

@@ -46,6 +46,22 @@ describe.each(methods)('a worker by %s that leaves', (method) => {
     agent.destroy();
   });
 
+  test.each([
+    ['as long as they were promised', 1200, 1200],
+    ['not as long as the longest promise', 60_000, 2000],
+  ])('keeps idle connections %s, when others serve on', async (_, promised, kept) => {
+    const monitor = start('keep-alive.mjs', { env: { KEEP_ALIVE: String(promised) } });
+    const worker = await monitor.worker(method);
+    const idle = connect(monitor.port, '127.0.0.1');
+    idle.write('GET / HTTP/1.1\r\nHost: a\r\n\r\n');
+    await once(idle, 'data');
+    const stopped = performance.now();
+    worker.say({ type: 'stop', how: 'graceful', recycled: false, patient: true });
+    expect(await worker.end()).toBe(0);
+    expect(performance.now() - stopped).toBeGreaterThanOrEqual(kept);
+    idle.destroy();
+  });
+
   test('answers a connection that it has accepted and that has not asked yet', async () => {
     const monitor = start('routes.mjs');
     const worker = await monitor.worker(method);

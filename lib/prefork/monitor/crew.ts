@@ -103,15 +103,16 @@ export class Crew {
     for (const member of waiting) this.start(member);
   }
 
-  retire(member: Member, why: Leaving, how: 'graceful' | 'quick'): void {
+  /** `patient`: as in the message that the worker is told. */
+  retire(member: Member, why: Leaving, how: 'graceful' | 'quick', patient: boolean): void {
     const worker = this.#workers.get(member);
     if (worker === undefined) this.forget(member);
-    else this.dismiss(worker, how, why === 'recycled');
+    else this.dismiss(worker, how, why === 'recycled', patient);
   }
 
-  dismiss(worker: Worker, how: 'graceful' | 'quick', recycled = false): void {
+  dismiss(worker: Worker, how: 'graceful' | 'quick', recycled = false, patient = false): void {
     worker.leavingAt ??= monotonic();
-    worker.send({ type: 'stop', how, recycled });
+    worker.send({ type: 'stop', how, recycled, patient });
   }
 
   /** Nobody is to be started for it any more. */

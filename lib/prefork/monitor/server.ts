@@ -377,7 +377,11 @@ class Server extends EventEmitter<PreforkEvents> implements PreforkServer {
 
   #carryOut(action: Action): void {
     if (action.do === 'start') this.#crew.start(action.member);
-    else this.#crew.retire(action.member, action.why, this.#quick ? 'quick' : 'graceful');
+    else {
+      // Siblings serve on, or a successor does.
+      const patient = !this.#isStopping || !this.#isOurs;
+      this.#crew.retire(action.member, action.why, this.#quick ? 'quick' : 'graceful', patient);
+    }
   }
 
   #wakeForNextStart(): void {

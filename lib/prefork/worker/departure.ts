@@ -12,10 +12,12 @@ import { isHttp2, type Requests } from './requests.ts';
 
 /** For a request that was sent before the client could know. ms */
 const LINGER = 500;
+/** The same where nobody waits for the end, and the client may be slow, or its processor busy. ms */
+const LONGEST_LINGER = 2000;
 const BETWEEN_SWEEPS = 50;
 
 /** Parts of servers that not all kinds have. */
-type Closable = Server & { closeIdleConnections?(): void };
+type Closable = Server & { closeIdleConnections?(): void; keepAliveTimeout?: number };
 
 interface Session {
   close(): void;
@@ -31,6 +33,8 @@ export interface Leaving {
   onStop(): unknown;
   /** What is left to do when everybody is gone. */
   onEmpty(): unknown;
+  /** Others serve meanwhile: there is time for clients that are slow to ask again. */
+  patient: boolean;
   /** ms */
   limit: number;
 }
@@ -48,27 +52,35 @@ export async function depart(leaving: Leaving): Promise<boolean> {
   return inTime;
 }
 
-async function finish(
-  { server, attachment, requests, sessions, onStop, onEmpty }: Leaving,
-  late: AbortSignal,
-) {
+async function finish(leaving: Leaving, late: AbortSignal) {
+  const { attachment, requests, sessions, onStop, onEmpty } = leaving;
   const goodbye = settled('onStop', onStop).then(() => requests.endStreams());
   for (const session of sessions) session.close();
-  void sweep(server, attachment, late);
+  void sweep(leaving, late);
   await attachment.empty;
   await goodbye;
   await settled('close', onEmpty);
 }
 
 /** Idle connections, after the round in which what has arrived for them was read. */
-async function sweep(server: Closable, attachment: Attachment, late: AbortSignal): Promise<void> {
+async function sweep(leaving: Leaving, late: AbortSignal): Promise<void> {
+  const { attachment } = leaving;
+  const server: Closable = leaving.server;
   if (server.closeIdleConnections === undefined) return;
-  for (let wait = LINGER; attachment.connections > 0; wait = BETWEEN_SWEEPS) {
+  for (let wait = lingerOf(leaving); attachment.connections > 0; wait = BETWEEN_SWEEPS) {
     await setTimeout(wait);
     await setImmediate();
     if (late.aborted) return;
     server.closeIdleConnections();
   }
+}
+
+/** Clients know how long an idle connection is kept (`Keep-Alive: timeout=5`), and expect no end before. */
+function lingerOf({ server, patient, limit }: Leaving): number {
+  if (!patient) return LINGER;
+  // 0: for ever.
+  const promised = (server as Closable).keepAliveTimeout || LONGEST_LINGER;
+  return Math.max(LINGER, Math.min(promised, LONGEST_LINGER, limit / 2));
 }
 
 async function settled(what: string, act: () => unknown): Promise<void> {

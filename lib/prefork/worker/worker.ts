@@ -15,7 +15,7 @@ import type { Plan } from '../plan.ts';
 import { type Entry, fieldOffset, monotonic, type Scoreboard, textOffset } from '../scoreboard.ts';
 import type { Application, Serving } from './application.ts';
 import { Attachment } from './attachment.ts';
-import { depart, sessionsOf } from './departure.ts';
+import { depart, type Leaving, sessionsOf } from './departure.ts';
 import { codeOfBoot, codeOfFork, codeOfUncaught, endWhenUncaught, failure, lostOnTheWay } from './endings.ts';
 import { Fairness } from './fairness.ts';
 import { BOARD } from './inheritance.ts';
@@ -50,7 +50,7 @@ interface AtWork {
   attachment: Attachment;
   requests: Requests;
   pulse: Pulse;
-  leave: Parameters<typeof depart>[0];
+  leave: Omit<Leaving, 'patient'>;
 }
 
 type Stage = 'booting' | 'serving' | 'leaving';
@@ -101,7 +101,10 @@ export class Worker {
     switch (message.type) {
       case 'stop':
         if (message.how === 'quick') this.#endQuickly();
-        else void this.#leave(message.recycled ? EXIT.recycled : EXIT.drained, AFTER_LIMIT);
+        else {
+          const code = message.recycled ? EXIT.recycled : EXIT.drained;
+          void this.#leave(code, { grace: AFTER_LIMIT, patient: message.patient === true });
+        }
         break;
       case 'promote': {
         const fd = descriptors.shift();
@@ -120,7 +123,7 @@ export class Worker {
   /** The monitor is gone. */
   onEnd(): void {
     this.#code = EXIT.lostMonitor;
-    void this.#leave(EXIT.lostMonitor, 0, WITHOUT_MONITOR);
+    void this.#leave(EXIT.lostMonitor, { limit: WITHOUT_MONITOR });
   }
 
   /** Ends this process with its monitor even if its loop stands still, and speaks for it then. */
@@ -274,20 +277,23 @@ export class Worker {
     loop
       .watchSignal('SIGTERM', () => {
         channel.send({ type: 'leaving' });
-        void this.#leave(EXIT.drained, 0);
+        void this.#leave(EXIT.drained);
       })
       .unref();
     for (const signal of ['SIGINT', 'SIGQUIT']) loop.watchSignal(signal, () => this.#endQuickly()).unref();
   }
 
   /** `grace`: how long after the limit this process ends itself. */
-  async #leave(code: number, grace: number, limit?: number): Promise<void> {
+  async #leave(
+    code: number,
+    { grace = 0, limit, patient = false }: { grace?: number; limit?: number; patient?: boolean } = {},
+  ): Promise<void> {
     if (this.#stage === 'leaving') return;
     const work = this.#work;
     this.#stage = 'leaving';
     if (this.#code !== EXIT.lostMonitor) this.#code = code;
     if (work !== undefined) {
-      const leave = { ...work.leave, limit: (limit ?? work.leave.limit) + grace };
+      const leave = { ...work.leave, patient, limit: (limit ?? work.leave.limit) + grace };
       await depart(leave);
       work.pulse.stop();
     }
