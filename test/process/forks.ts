@@ -4,6 +4,7 @@
  */
 import { spawn } from 'node:child_process';
 import { expect } from 'vitest';
+import { nodeEnv } from './programs.ts';
 import { fixture, node, PATIENCE } from './support.ts';
 
 export interface Run {
@@ -29,7 +30,7 @@ export async function runForks(
   const child = spawn(command[0] as string, command.slice(1), {
     detached: true,
     stdio: ['ignore', 'pipe', 'pipe', ...(ipc === undefined ? [] : ['ipc' as const])],
-    env: { ...process.env, NODE_OPTIONS: '' },
+    env: { ...nodeEnv(), NODE_OPTIONS: '' },
   });
   if (ipc !== undefined) child.on('message', ipc);
   const killGroup = () => {
