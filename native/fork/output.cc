@@ -1,16 +1,17 @@
 #include "fork/output.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdio>
 
+#include "fd.h"
 #include "fork/links.h"
 
 namespace forkbeard {
@@ -20,21 +21,14 @@ namespace {
 // A pipe that is ready takes as much at once, unless somebody else was faster.
 constexpr size_t kPiece = PIPE_BUF;
 
-bool IsPipe(int fd) {
+// The pipe or terminal of a descriptor once more, so that writing never waits: whether the descriptor itself does is
+// decided by whoever shares it, and what poll saw room for may be somebody else's by now. -1: there is no second way in.
+int OpenAgain(int fd) {
   struct stat status;
-  return fstat(fd, &status) == 0 && S_ISFIFO(status.st_mode);
-}
-
-// Without waiting, though the descriptor may have been made a blocking one by whoever shares it.
-ssize_t WriteToPipe(int fd, const uint8_t* bytes, size_t length) {
-#if defined(SYS_pwritev2) && defined(RWF_NOWAIT)
-  // By number, as epoll_pwait2 is; from the position on where there is one.
-  struct iovec piece = {const_cast<uint8_t*>(bytes), length};
-  ssize_t count = syscall(SYS_pwritev2, fd, &piece, 1, -1L, -1L, RWF_NOWAIT);
-  // Anything else is for write to tell: before Linux 6.4 pipes do not know the flag, and sandboxes not the call.
-  if (count >= 0 || errno == EAGAIN || errno == EINTR) return count;
-#endif
-  return write(fd, bytes, length);
+  if (fstat(fd, &status) != 0 || !(S_ISFIFO(status.st_mode) || S_ISCHR(status.st_mode))) return -1;
+  char path[sizeof "/dev/fd/" + 12];
+  (void)snprintf(path, sizeof path, "/dev/fd/%d", fd);
+  return open(path, O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
 }
 
 enum class State : uint8_t { kGoesOn, kStuck, kGone };
@@ -75,12 +69,11 @@ class Output {
   ssize_t Put(const uint8_t* bytes, size_t length) {
     ssize_t count = send(fd_, bytes, length, MSG_DONTWAIT | MSG_NOSIGNAL);
     if (count >= 0 || errno != ENOTSOCK) return count;
-    // A file might not take anything at all without waiting, and waits for nobody.
-    return is_pipe_ ? WriteToPipe(fd_, bytes, length) : write(fd_, bytes, length);
+    return write(again_.get() >= 0 ? again_.get() : fd_, bytes, length);
   }
 
   const int fd_;
-  const bool is_pipe_ = IsPipe(fd_);
+  const Fd again_{OpenAgain(fd_)};
   const uint64_t patience_;
   const uint64_t deadline_;
   uint64_t progress_ = uv_hrtime();
