@@ -332,10 +332,10 @@ bool Shim::Refuse(const Refusal& refusal) {
   if (refusal.error == 0) return false;
   record_.Remove();
   if (!plan_.listener_made.empty()) unlink(plan_.listener_made.c_str());
-  lock_.Release();
+  // Whoever hears of it may start it anew at once.
+  Leave();
   Tell("refused", Field("errno", refusal.error) + Field("step", refusal.step) + Field("fd", refusal.fd) +
                       ",\"where\":\"" + refusal.where + "\"");
-  Leave();
   return true;
 }
 
