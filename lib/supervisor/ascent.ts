@@ -231,6 +231,7 @@ export class Ascent {
     this.#life.begin(runId);
     try {
       const { loop, state } = this.#life.around;
+      state.make();
       const notifyPath = this.#listen(runId);
       const options = shimOptions(this.#life.options, {
         runId,

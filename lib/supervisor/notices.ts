@@ -1,5 +1,6 @@
 /** What one run of a service has told us over its NOTIFY_SOCKET, and ways to wait for it. Made by the starter. */
-import { chownSync } from 'node:fs';
+import { chownSync, statSync } from 'node:fs';
+import { dirname } from 'node:path';
 import type { Loop } from '../process/loop.ts';
 import type { Clock } from './clock.ts';
 import { cameOf, type Notice, NotifySocket } from './notify.ts';
@@ -18,6 +19,7 @@ export class Notices {
   /** STATUS=, the last. */
   text: string | null = null;
   readonly #clock: Clock;
+  readonly #uid: number | undefined;
   readonly #socket: NotifySocket;
   /** Called when it is ready, or is not any more: while it reloads, and from when it stops. */
   onReadiness: (problem: string | null) => void = () => {};
@@ -30,6 +32,7 @@ export class Notices {
   constructor(loop: Loop, { path, shim, clock, uid }: NoticesOptions) {
     this.path = path;
     this.#clock = clock;
+    this.#uid = uid;
     this.#beat = clock.now();
     this.#socket = new NotifySocket(loop, path, {
       isOurs: (pid) => {
@@ -55,7 +58,7 @@ export class Notices {
     this.#deadline = this.#clock.now() + within;
     while (!this.#ready) {
       const left = this.#deadline - this.#clock.now();
-      if (left <= 0) return `it did not say READY=1 within ${within} ms`;
+      if (left <= 0) return `it did not say READY=1 within ${within} ms${this.#hindrance()}`;
       await this.#change(left, signal);
     }
     this.#beat = this.#clock.now();
@@ -85,6 +88,20 @@ export class Notices {
     if (this.#ready === (problem === null)) return;
     this.#ready = problem === null;
     this.onReadiness(problem);
+  }
+
+  /** Why it could not, if it is another user's and a folder above the socket is closed to that one. */
+  #hindrance(): string {
+    const uid = this.#uid;
+    if (uid === undefined || uid === 0) return '';
+    for (let folder = dirname(this.path); ; folder = dirname(folder)) {
+      const stat = statSync(folder, { throwIfNoEntry: false });
+      if (stat === undefined) return `; ${folder} is gone`;
+      // Its groups may open it: then this is not the reason.
+      if ((stat.mode & (stat.uid === uid ? 0o100 : 0o011)) === 0)
+        return `; ${folder} is closed to its user (mode ${(stat.mode & 0o777).toString(8)}), and has its NOTIFY_SOCKET`;
+      if (folder === dirname(folder)) return '';
+    }
   }
 
   #change(ms: number, signal: AbortSignal): Promise<void> {

@@ -89,6 +89,12 @@ export class StateDirectory {
   /** Makes the directory if need be. Throws ERR_FORKBEARD_STATE_DIR when others could write to it. */
   constructor(path = defaultPath()) {
     this.path = path;
+    this.make();
+  }
+
+  /** Also before each start: whoever clears old files away may have taken it. Throws as the constructor does. */
+  make(): void {
+    const { path } = this;
     // Others find nothing in it, but a service of another user finds its notify socket.
     makeFolders(path, 0o711);
     const stat = lstatSync(path);

@@ -3,7 +3,7 @@
  * lock. Done when a supervisor starts and when it has stopped all. There should be none, ever; who is found is ended, as
  * far as orphans.ts allows, and told of.
  */
-import { readdirSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
 import { initialVariable } from './identity.ts';
 import { endRun, type Orphan } from './orphans.ts';
 import { lockHolders, NAME, type StateDirectory } from './state.ts';
@@ -44,7 +44,10 @@ function runsOf({ path }: StateDirectory): Map<string, string> {
 
 /** Also when that cannot be said. */
 function isLookedAfter(state: StateDirectory, service: string, runId: string): boolean {
-  const holders = lockHolders(state.of(service).lock);
+  const { lock } = state.of(service);
+  // Nobody removes a lock but who clears the directory away; its owner may hold it still.
+  if (!existsSync(lock)) return true;
+  const holders = lockHolders(lock);
   if (holders === null) return true;
   return holders.some((pid) => (initialVariable(pid, 'FORKBEARD_RUN_ID') ?? runId) === runId);
 }

@@ -1,6 +1,6 @@
 /** The supervisor with real programs: who starts before whom, and what the end of one does to the others. */
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
-import { writeFileSync } from 'node:fs';
+import { chmodSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Loop } from 'forkbeard';
 import { Supervisor } from 'forkbeard/supervisor';
@@ -9,6 +9,48 @@ import { Overseen, script, sleeper } from './overseen.ts';
 import { alive, folder, marked, within } from './support.ts';
 
 const kill = (pid: number) => process.kill(pid, 'SIGKILL');
+
+describe('a state directory that somebody has cleared away', () => {
+  test('is made anew for the next start, and no reason to end what another supervisor runs', async () => {
+    const s = new Overseen({ services: { a: sleeper, b: sleeper } });
+    await within('the start', s.it.start());
+    const b = s.pid('b');
+    rmSync(s.stateDir, { recursive: true });
+    const next = new Overseen({ services: { c: sleeper }, stateDir: s.stateDir });
+    await within('the start of another', next.it.start());
+    expect(next.of('swept')).toEqual([{ event: 'swept', when: 'start', orphans: 0 }]);
+    await within('its stop', next.it.stop());
+    expect(alive(b)).toBe(true);
+    rmSync(s.stateDir, { recursive: true });
+    kill(s.pid('a'));
+    await s.nth('ready', 'a', 2);
+    expect(s.it.status().services).toMatchObject({
+      a: { state: 'running' },
+      b: { state: 'running', pid: b },
+    });
+    const pids = [s.pid('a'), b];
+    await within('the stop', s.it.stop());
+    expect(pids.filter(alive)).toEqual([]);
+  });
+
+  test.skipIf(process.getuid?.() !== 0)(
+    'that is closed to the user of a service is told, when that does not get ready',
+    async () => {
+      const stateDir = folder();
+      chmodSync(stateDir, 0o700);
+      const s = new Overseen({
+        stateDir,
+        services: {
+          a: { ...sleeper, user: 'nobody', ready: { notify: true, within: 50 }, restart: 'temporary' },
+        },
+      });
+      const { services } = await within('the start', s.it.start());
+      expect(services['a']?.problem).toMatch(
+        /^it did not say READY=1 within 50 ms; .* is closed to its user \(mode 700\), and has its NOTIFY_SOCKET$/,
+      );
+    },
+  );
+});
 
 describe('a start', () => {
   test('goes in the order of dependencies, each when the one before is ready, and a stop the other way', async () => {
