@@ -129,6 +129,7 @@ export class Shim {
   readonly #wire: Wire;
   readonly #events: ShimEvents;
   readonly #program: string;
+  readonly #cwd: string | undefined;
   #pid = 0;
   #delivered: { signal: number; resolve: () => void; reject: (error: Error) => void }[] = [];
 
@@ -148,7 +149,7 @@ export class Shim {
         group: made === undefined ? 'new' : 'session',
         stdio: shimStdio(options, theirs, listener),
       });
-      const shim = new Shim(loop, mine, events, child, options.command[0]);
+      const shim = new Shim(loop, mine, events, child, options.command[0], options.settings?.cwd);
       shim.#wire.send('P', plan);
       return shim;
     } catch (error) {
@@ -188,10 +189,12 @@ export class Shim {
     events: ShimEvents,
     child: SpawnedProcess | null,
     program: string,
+    cwd?: string,
   ) {
     this.#events = events;
     this.process = child;
     this.#program = program;
+    this.#cwd = cwd;
     this.#wire = new Wire(loop, fd, {
       onFrame: (kind, body) => this.#take(kind, body),
       onEnd: () => this.#end(),
@@ -348,6 +351,7 @@ export class Shim {
     const details: SystemErrorDetails = { step: where === '' ? (STEPS[step] as string) : where };
     if (fd >= 0) details.fd = fd;
     if (details.step === 'exec') details.path = this.#program;
+    if (details.step === 'chdir' && this.#cwd !== undefined) details.path = this.#cwd;
     return systemError(errno, 'spawn', details);
   }
 

@@ -104,6 +104,7 @@ describe('a start', () => {
     const s = new Overseen({
       services: {
         bad: { command: ['/nonexistent'] },
+        nowhere: { ...sleeper, cwd: '/nonexistent' },
         needs: { ...sleeper, dependsOn: ['bad'] },
         other: sleeper,
       },
@@ -118,6 +119,9 @@ describe('a start', () => {
       cause: 'refused',
       error: { code: 'ENOENT', step: 'exec', path: '/nonexistent' },
     });
+    expect(s.it.status().services['nowhere']?.problem).toBe(
+      "ENOENT: no such file or directory, spawn (chdir) '/nonexistent'",
+    );
     expect(s.of('failed', 'needs')[0]).toMatchObject({ cause: 'dependency' });
     expect(s.of('started', 'needs')).toEqual([]);
   });
