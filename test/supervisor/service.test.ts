@@ -99,6 +99,24 @@ describe('a start', () => {
     expect(x.of('backoff')).toEqual([expect.objectContaining({ cause: 'exit' })]);
   });
 
+  test('of what ends at once is told first, and then its end', async () => {
+    const x = new Watched('echo bye; exit 3', {
+      restart: {
+        type: 'temporary',
+        backoff: { min: 1, max: 1, jitter: 0, resetAfter: 60_000 },
+        intensity: { restarts: 5, within: 60_000 },
+      },
+    });
+    for (let turn = 1; turn <= 10; turn++) {
+      await x.it.start().catch(() => {});
+      await x.nth('exit', turn);
+      await eventually('the end of what follows', () => !x.it.busy);
+      expect(
+        x.events.filter(({ event }) => event === 'started' || event === 'exit').map(({ event }) => event),
+      ).toEqual(Array.from({ length: turn }, () => ['started', 'exit']).flat());
+    }
+  });
+
   test('of what cannot be executed fails at once, with the step, and is not tried again', async () => {
     const x = new Watched('', { command: ['/does/not/exist'] });
     await expect(x.it.start()).rejects.toMatchObject({

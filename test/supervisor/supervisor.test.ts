@@ -163,6 +163,34 @@ describe('a start', () => {
     expect((await s.it.restartService('db')).pid).not.toBe(before);
   });
 
+  test('of what failed brings back who failed for want of it, and nobody else', async () => {
+    const good = join(folder(), 'good');
+    const s = new Overseen({
+      services: {
+        db: {
+          command: ['/bin/sh', '-c', `[ -e ${good} ] && exec sleep 1000; exit 43`],
+          exitCodes: { 43: 'never' },
+          ready: { exec: ['test', '-e', good], within: '1h' },
+        },
+        bad: { command: ['/nonexistent'] },
+        api: { ...sleeper, dependsOn: ['db'] },
+        web: { ...sleeper, dependsOn: ['api'] },
+        both: { ...sleeper, dependsOn: ['db', 'bad'] },
+        unwanted: { ...sleeper, dependsOn: ['db'] },
+      },
+    });
+    await s.it.start();
+    expect(s.order('failed').toSorted()).toEqual(['api', 'bad', 'both', 'db', 'unwanted', 'web']);
+    await s.it.stopService('unwanted');
+    writeFileSync(good, '');
+    await s.it.startService('db');
+    await s.nth('ready', 'web');
+    expect(s.order('ready')).toEqual(['db', 'api', 'web']);
+    expect(s.state('both')).toBe('failed');
+    expect(s.of('failed', 'both').length).toBe(1);
+    expect(s.state('unwanted')).toBe('down');
+  });
+
   test('in a circle is refused, and shown', () => {
     const services = { a: { ...sleeper, dependsOn: ['b'] }, b: { ...sleeper, dependsOn: ['a'] } };
     expect(() => new Supervisor({ stateDir: folder(), services })).toThrow('a → b → a');
@@ -268,9 +296,8 @@ describe('the end of one', () => {
     await s.it.start();
     expect(await s.nth('group-failed', undefined)).toMatchObject({ group: 'within', final: false });
     await s.nth('started', 'bad', 3);
-    await s.nth('ready', 'good', 3);
     await s.it.start();
-    expect(s.state('bad')).toBe('running');
+    expect([s.state('good'), s.state('bad')]).toEqual(['running', 'running']);
   });
 
   test('is started again while its neighbours fall without end', async () => {

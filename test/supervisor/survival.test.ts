@@ -3,6 +3,7 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { PATIENCE } from '../process/support.ts';
 import { Overseen, script, sleeper } from './overseen.ts';
 import { alive, eventually, folder, marked, type Running, run, within } from './support.ts';
 
@@ -113,6 +114,10 @@ describe('an independent service', () => {
     await next.it.start();
     expect(next.of('exit')).toMatchObject([{ exit: { pid: a?.pid, exitCode: 43 } }]);
     expect(next.of('failed')).toMatchObject([{ cause: 'exit-code' }]);
+    const order = next.events
+      .map(({ event }) => event)
+      .filter((name) => name === 'adopted' || name === 'exit');
+    expect(order).toEqual(['adopted', 'exit']);
     expect(next.it.logs('a').map(({ text }) => text)).toEqual(['bye']);
     expect(next.of('started')).toEqual([]);
   });
@@ -201,7 +206,9 @@ describe('an independent service', () => {
   });
 });
 
-test('ten supervisors at once have one instance between them, a hundred times', async () => {
+test('ten supervisors at once have one instance between them, a hundred times', {
+  timeout: 20 * PATIENCE,
+}, async () => {
   const stateDir = folder();
   const rounds = Number(process.env['FORKBEARD_TEST_ROUNDS'] ?? 100);
   const services = { a: { ...sleeper, stdout: 'ignore', stderr: 'ignore' } };
