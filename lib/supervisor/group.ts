@@ -92,6 +92,12 @@ export class Group {
     for (const member of this.members) if (member instanceof Group) member.begin();
   }
 
+  /** Services of it are on their way that were not before: it is up when they are. */
+  expect(): void {
+    this.parent?.expect();
+    if (this.state === 'running') this.#enter('starting');
+  }
+
   forgive(): void {
     this.parent?.forgive();
     if (this.state !== 'failed') return;

@@ -292,6 +292,7 @@ export class Supervisor extends EventEmitter<SupervisorEvents> implements Superv
       const cell = this.#cells.get(name);
       if (cell === undefined) continue;
       cell.group.forgive();
+      cell.group.expect();
       cell.wanted = true;
       cell.service.start().catch(() => {});
     }

@@ -90,9 +90,12 @@ describe('another configuration', () => {
       },
     });
     await s.nth('started', 'c');
+    expect(s.it.status().state).toBe('starting');
     expect(s.it.status().services).toMatchObject({ a: { state: 'down' }, b: { state: 'gated' } });
     writeFileSync(go, '');
     await changing;
+    await s.nth('group-state', undefined, 4);
+    expect(s.it.status().state).toBe('running');
     expect(s.order('ready').slice(-2)).toEqual(['c', 'b']);
     expect(s.it.status().services['a']).toMatchObject({ state: 'down', command: ['sleep', '2000'] });
     await within('its start', s.it.startService('a'));
