@@ -28,6 +28,8 @@ export interface AscentAround {
   readonly ready: () => void;
   /** That was told. */
   readonly running: (run: Run) => void;
+  /** Its first process was stopped, or goes on. */
+  readonly halted: () => void;
   /** Something of it has ended. */
   readonly ended: () => void;
   /** Another supervisor has let go of it. */
@@ -259,6 +261,7 @@ export class Ascent {
         this.#life.tell({ event: 'exit', exit, left, asked: this.#life.state === 'stopping' });
         this.#after.ended();
       },
+      halted: () => this.#after.halted(),
       stuck: (survivors) => {
         if (mayFollow(this.#life.state, 'stuck')) this.#life.enter('stuck');
         this.#life.tell({ event: 'stuck', survivors });
@@ -311,7 +314,7 @@ export class Ascent {
       loop: this.#life.around.loop,
       clock: this.#life.clock,
       notices: this.#life.notices as Notices,
-      pid: () => run.info?.pid as number,
+      isHalted: () => run.isHalted,
     });
     return this.#life.checkup;
   }

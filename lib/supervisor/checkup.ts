@@ -6,7 +6,6 @@
 import type { Loop } from '../process/loop.ts';
 import type { Clock } from './clock.ts';
 import { becomesReady, Judge, type Question } from './health.ts';
-import { factsOf } from './identity.ts';
 import type { Notices } from './notices.ts';
 import { ask } from './probes.ts';
 import type { Asked, ServiceOptions } from './service-options.ts';
@@ -15,8 +14,8 @@ export interface CheckupAround {
   readonly loop: Loop;
   readonly clock: Clock;
   readonly notices: Notices;
-  /** Its first process. */
-  readonly pid: () => number;
+  /** Its first process is stopped. */
+  readonly isHalted: () => boolean;
 }
 
 export interface CheckupEvents {
@@ -27,6 +26,9 @@ export interface CheckupEvents {
   /** It does not live. The last word. */
   unwell(problem: string): void;
 }
+
+/** What is wrong with one whose first process is stopped, whoever asks. */
+export const HALTED = 'its process is stopped';
 
 export class Checkup {
   readonly #options: ServiceOptions;
@@ -86,13 +88,11 @@ export class Checkup {
   }
 
   #question(asked: Asked, every: number): Question {
-    const { notices, pid } = this.#around;
+    const { notices, isHalted } = this.#around;
     const answers = 'notify' in asked ? async () => notices.watchdog(every) : this.#asking(asked.probe);
     return async (timeout) => {
-      const facts = factsOf(pid());
       // It would answer nobody, and nobody would be told before the probe's time is over.
-      if (typeof facts !== 'string' && 'Tt'.includes(facts.state)) return 'its process is stopped';
-      return answers(timeout);
+      return isHalted() ? HALTED : answers(timeout);
     };
   }
 

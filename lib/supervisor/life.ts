@@ -4,7 +4,7 @@
  */
 import type { ExitStatus } from '../process/contract.ts';
 import type { Loop } from '../process/loop.ts';
-import type { Checkup } from './checkup.ts';
+import { type Checkup, HALTED } from './checkup.ts';
 import { type Clock, clockOf } from './clock.ts';
 import type { Elsewhere } from './elsewhere.ts';
 import { HeldSockets } from './listen.ts';
@@ -53,7 +53,7 @@ export class Life {
   notices: Notices | null = null;
   beats: Disposable | null = null;
   checkup: Checkup | null = null;
-  /** Why it is not ready although it runs. */
+  /** What its readiness answers, or what it says of it: null is well. */
   unready: string | null = null;
   other: Elsewhere | null = null;
   /** The last few: whoever is still on his way out belongs to one of them. */
@@ -87,6 +87,11 @@ export class Life {
     return THERE.includes(this.state);
   }
 
+  /** Why nobody should be sent to it although it runs. */
+  get hindrance(): string | null {
+    return this.run?.isHalted ? HALTED : this.unready;
+  }
+
   status(): Omit<ServiceStatus, 'restarts' | 'failures'> {
     const { name, state, run, other, lastExit } = this;
     const info = run?.info ?? null;
@@ -94,13 +99,13 @@ export class Life {
     return {
       name,
       state,
-      ready: this.isThere && this.unready === null,
+      ready: this.isThere && this.hindrance === null,
       pid: record?.pid ?? (run?.exit === null ? (info?.pid ?? null) : null),
       runId: record?.runId ?? run?.id ?? null,
       owned: record === undefined,
       guarantee: info === null ? null : guaranteeOf(info),
       since: this.clock.now() - this.since,
-      problem: this.problem ?? this.unready,
+      problem: this.problem ?? this.hindrance,
       text: this.notices?.text ?? null,
       lastExit,
     };

@@ -36,6 +36,8 @@ export interface RunEvents {
   output(stream: 'stdout' | 'stderr', data: Buffer): void;
   /** The first process has ended; the rest has not, perhaps. */
   ended(exit: ExitStatus, left: readonly number[]): void;
+  /** Another `isHalted` than before. */
+  halted(): void;
   stuck(left: readonly number[]): void;
   over(end: RunEnd): void;
 }
@@ -52,6 +54,8 @@ export class Run {
   isOver = false;
   info: Started | null = null;
   exit: ExitStatus | null = null;
+  /** Its first process is stopped by a signal: it is there, and does nothing. */
+  isHalted = false;
   /** Pids that were left when the first process ended, or when it was stuck. */
   left: readonly number[] = [];
   readonly steps: StopTaken[] = [];
@@ -114,6 +118,10 @@ export class Run {
     };
     let isEmpty = false;
     let isLeaseOver = false;
+    const halt = (isHalted: boolean) => {
+      this.isHalted = isHalted;
+      tell(() => events.halted());
+    };
     const heard: ShimEvents = {
       started: (info) => {
         this.info = info;
@@ -128,10 +136,13 @@ export class Run {
       output: (stream, data) => tell(() => events.output(stream, data)),
       exited: (exit, left) => {
         this.exit = exit;
+        this.isHalted = false;
         this.left = left;
         end();
         tell(() => events.ended(exit, left));
       },
+      stopped: () => halt(true),
+      continued: () => halt(false),
       empty: () => {
         isEmpty = true;
         // Its lock is free when it is gone, not before.

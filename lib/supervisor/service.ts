@@ -8,6 +8,7 @@
 import { stateError } from '../sys/errors.ts';
 import { Ascent } from './ascent.ts';
 import { Attempt, ending } from './attempt.ts';
+import { HALTED } from './checkup.ts';
 import { AT_ONCE, bringDown, bringToAnEnd, settle } from './descent.ts';
 import { Elsewhere } from './elsewhere.ts';
 import { sleep } from './health.ts';
@@ -37,6 +38,7 @@ export class Service {
     this.#ascent = new Ascent(this.#life, {
       ready: () => this.#policy.ready(),
       running: (run) => this.#watch(run),
+      halted: () => this.#halted(),
       ended: () => this.#lookAfter(),
       released: () => this.#recover(async () => null),
     });
@@ -218,15 +220,10 @@ export class Service {
 
   #watch(run: Run): void {
     this.#ascent.asking(run).watch({
-      health: (problem) => {
-        this.#life.problem = problem;
-        const state = problem === null ? 'running' : 'unhealthy';
-        if (mayFollow(this.#life.state, state)) this.#life.enter(state);
-        this.#life.tell({ event: 'health', problem });
-      },
+      health: (problem) => this.#judged(problem),
       readiness: (problem) => {
         this.#life.unready = problem;
-        this.#life.tell({ event: 'readiness', problem });
+        if (!run.isHalted) this.#life.tell({ event: 'readiness', problem });
       },
       unwell: (problem) => {
         if (this.#operations.last !== null || this.#life.run !== run) return;
@@ -236,6 +233,24 @@ export class Service {
         });
       },
     });
+    // It was so when it was adopted, or became so before it was ready.
+    if (run.isHalted && this.#life.run === run) this.#halted();
+  }
+
+  /** Whether it is well: another answer than before. */
+  #judged(problem: string | null): void {
+    this.#life.problem = problem;
+    const state = problem === null ? 'running' : 'unhealthy';
+    if (mayFollow(this.#life.state, state)) this.#life.enter(state);
+    this.#life.tell({ event: 'health', problem });
+  }
+
+  /** Its first process was stopped, or goes on. Who has somebody to ask is judged by that one, and not here. */
+  #halted(): void {
+    const { run, state, options, hindrance } = this.#life;
+    if (run === null || (state !== 'running' && state !== 'unhealthy')) return;
+    if (options.live === null) this.#judged(run.isHalted ? HALTED : null);
+    this.#life.tell({ event: 'readiness', problem: hindrance });
   }
 
   /** Looks whether something has ended that nobody is busy with. */

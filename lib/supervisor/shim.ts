@@ -83,6 +83,10 @@ export interface ShimEvents {
   output(stream: 'stdout' | 'stderr', data: Buffer): void;
   /** The service's first process has ended; `left` are pids of it that have not. */
   exited(exit: ExitStatus, left: readonly number[]): void;
+  /** A signal keeps the service's first process from running. Told to who adopts it, too, if it is so. */
+  stopped(): void;
+  /** It runs again. Not told of one that is ended instead. */
+  continued(): void;
   /** Nothing of the service is left; its record is gone. */
   empty(): void;
   /** A step of a stop sequence: to whom the signal went. */
@@ -113,7 +117,7 @@ type Message =
   | { event: 'delivered'; signal: number; errno: number }
   | { event: 'stuck'; left: number[] }
   | { event: 'busy'; pid: number }
-  | { event: 'empty' | 'lease-over' };
+  | { event: 'stopped' | 'continued' | 'empty' | 'lease-over' };
 
 /** Where the service's further descriptors are in the shim, so that none is in another's way. */
 const FIRST_GIVEN = 10;
@@ -331,6 +335,12 @@ export class Shim {
       }
       case 'stuck':
         events.stuck(message.left);
+        break;
+      case 'stopped':
+        events.stopped();
+        break;
+      case 'continued':
+        events.continued();
         break;
       case 'empty':
         events.empty();

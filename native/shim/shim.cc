@@ -252,7 +252,7 @@ void Shim::TellState() {
     if (!relay.unheard.empty()) wire_.Send('O', static_cast<char>(relay.target) + relay.unheard);
     relay.unheard.clear();
   }
-  told_end_ = told_empty_ = false;
+  told_end_ = told_stopped_ = told_empty_ = false;
   LookAtTree();
 }
 
@@ -342,6 +342,10 @@ bool Shim::Refuse(const Refusal& refusal) {
 void Shim::LookAtTree() {
   if (service_ == 0) return;
   tree_.Reap();
+  if (!tree_.ended() && tree_.stopped() != told_stopped_) {
+    told_stopped_ = tree_.stopped();
+    Tell(told_stopped_ ? "stopped" : "continued", "");
+  }
   if (tree_.ended() && !told_end_) {
     told_end_ = true;
     // Its last words come before its end.

@@ -66,6 +66,7 @@ class Shim {
   Record record_;
   bool planned_ = false;
   bool told_end_ = false;
+  bool told_stopped_ = false;
   bool told_empty_ = false;
   bool abandoned_ = false;
   bool leaving_ = false;

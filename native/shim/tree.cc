@@ -162,8 +162,19 @@ bool Tree::Reap() {
       waitid(P_PID, static_cast<id_t>(info.si_pid), &info, WEXITED | WNOHANG);
     }
   }
+  if (!ended_) {
+    // In this order: a stop is told only for as long as it lasts, the end of one even when there is another since. What
+    // changes meanwhile is another SIGCHLD. Neither touches how it ended.
+    if (HasBecome(WCONTINUED)) stopped_ = false;
+    if (HasBecome(WSTOPPED)) stopped_ = true;
+  }
   if (ended_ && pid_ != 0) Settle();
   return first;
+}
+
+bool Tree::HasBecome(int what) const {
+  siginfo_t info = {};
+  return waitid(P_PID, static_cast<id_t>(pid_), &info, what | WNOHANG) == 0 && info.si_pid != 0;
 }
 
 // From here on the first one lies before all others, and they have to be looked for. A process whose parent ends while

@@ -38,6 +38,9 @@ class Tree {
   bool Reap();
   bool ended() const { return ended_; }
   int status() const { return status_; }
+  // The first process is there, and a signal keeps it from running; as far as `Reap` has seen. A tracer that holds it
+  // does not count.
+  bool stopped() const { return stopped_ && !ended_; }
   // Nothing of it is left.
   bool empty() const { return empty_; }
 
@@ -53,6 +56,7 @@ class Tree {
 
  private:
   void Settle();
+  bool HasBecome(int what) const;
   std::vector<int32_t> Adopted() const;
   void SignalOne(pid_t pid);
 
@@ -61,6 +65,7 @@ class Tree {
   Fd report_;
   bool adopts_ = false;
   bool ended_ = false;
+  bool stopped_ = false;
   bool empty_ = false;
   int status_ = 0;
   int last_signal_ = 0;

@@ -347,6 +347,68 @@ describe('a service that is not well', () => {
     expect(alive(pid as number)).toBe(false);
   });
 
+  test('is said to be so by a stop alone where nobody is asked, and is not restarted', async () => {
+    const x = new Watched('exec sleep 1000');
+    const { pid } = await x.it.start();
+    for (const count of [1, 2]) {
+      process.kill(pid as number, 'SIGSTOP');
+      await x.nth('readiness', 2 * count - 1);
+      expect(x.it.status()).toMatchObject({ state: 'unhealthy', ready: false, pid });
+      expect(x.it.status().problem).toBe('its process is stopped');
+      process.kill(pid as number, 'SIGCONT');
+      await x.nth('readiness', 2 * count);
+      expect(x.it.status()).toMatchObject({ state: 'running', ready: true, pid, problem: null });
+    }
+    const said = ['its process is stopped', null, 'its process is stopped', null];
+    expect(x.of('health').map(({ problem }) => problem)).toEqual(said);
+    expect(x.of('readiness').map(({ problem }) => problem)).toEqual(said);
+    expect(x.it.status().restarts).toBe(0);
+  });
+
+  test('a stop of one that is stopped tells of nothing but the stop', async () => {
+    const x = new Watched('exec sleep 1000');
+    const { pid } = await x.it.start();
+    process.kill(pid as number, 'SIGSTOP');
+    await x.nth('readiness');
+    const { exit, steps } = await x.it.stop();
+    expect(exit?.signal).toBe('SIGTERM');
+    expect(steps).toHaveLength(1);
+    expect(x.of('health')).toHaveLength(1);
+    expect(x.of('readiness')).toHaveLength(1);
+    expect(x.states.slice(-3)).toEqual(['unhealthy', 'stopping', 'down']);
+  });
+
+  test('that is stopped before it is ready is so when it is, and its end is seen', async () => {
+    const x = new Watched('exec sleep 1000', {
+      ready: { probe: { exec: shell('test -e $STATE/ready') }, within: 60_000, timeout: 5000 },
+    });
+    const started = x.it.start();
+    await x.nth('started');
+    process.kill(pidOf(x), 'SIGSTOP');
+    await x.until('a stop', () => x.it.state === 'starting');
+    writeFileSync(join(x.state.path, 'ready'), '');
+    await started;
+    await x.until('unhealthy', () => x.it.state === 'unhealthy');
+    process.kill(pidOf(x), 'SIGKILL');
+    expect((await x.nth('exit')).exit.signal).toBe('SIGKILL');
+    await x.nth('ready', 2);
+    expect(x.it.status()).toMatchObject({ state: 'running', ready: true, restarts: 1 });
+  });
+
+  test('with somebody who asks is not ready while it is stopped, and as well as that one finds', async () => {
+    const x = new Watched('exec sleep 1000', {
+      live: { ...live('true'), every: 3_600_000 },
+    });
+    const { pid } = await x.it.start();
+    process.kill(pid as number, 'SIGSTOP');
+    expect((await x.nth('readiness')).problem).toBe('its process is stopped');
+    expect(x.it.status()).toMatchObject({ state: 'running', ready: false });
+    process.kill(pid as number, 'SIGCONT');
+    expect((await x.nth('readiness', 2)).problem).toBe(null);
+    expect(x.it.status()).toMatchObject({ state: 'running', ready: true, problem: null });
+    expect(x.of('health')).toEqual([]);
+  });
+
   test('is not blamed for what its judge has missed', async () => {
     const x = new Watched('exec sleep 1000', {
       live: { probe: { exec: shell('sleep 0.05') }, every: 20, timeout: 200, failures: 1 },

@@ -223,6 +223,81 @@ describe('a stop', () => {
   });
 });
 
+describe('a first process that a signal stops', () => {
+  test('is told of, each time, and that it goes on; a late word of both is none', async () => {
+    const { shim, seen } = start(coupled('exec sleep 1000'));
+    await seen.until('started');
+    for (const count of [1, 2]) {
+      process.kill(seen.pid, 'SIGSTOP');
+      await seen.until('stopped', count);
+      process.kill(seen.pid, 'SIGCONT');
+      await seen.until('continued', count);
+    }
+    // Both happen before it can look: it is as it was.
+    for (const pid of [seen.start?.shim as number, seen.pid]) {
+      process.kill(pid, 'SIGSTOP');
+      await eventually('a stop', () => /\) T /.test(readFileSync(`/proc/${pid}/stat`, 'latin1')));
+    }
+    process.kill(seen.pid, 'SIGCONT');
+    process.kill(seen.start?.shim as number, 'SIGCONT');
+    await shim.signal('TERM');
+    await seen.until('gone');
+    expect(seen.exit).toMatchObject({ exitCode: null, signal: 'SIGTERM' });
+    const twice = ['stopped', 'continued', 'stopped', 'continued'];
+    expect(seen.names).toEqual(['started', ...twice, 'exited', 'empty', 'gone']);
+  });
+
+  test.each([1, 300])('ends as it ends, stopped or not, however often it was: %i times', async (times) => {
+    const { seen } = start(coupled('exec sleep 1000'));
+    await seen.until('started');
+    for (let i = 0; i < times; i++) {
+      process.kill(seen.pid, 'SIGCONT');
+      process.kill(seen.pid, 'SIGSTOP');
+    }
+    await seen.until('stopped');
+    process.kill(seen.pid, 'SIGKILL');
+    await seen.until('gone');
+    expect(seen.exit).toMatchObject({ pid: seen.pid, signal: 'SIGKILL' });
+    expect(seen.names.filter((name) => name === 'exited')).toHaveLength(1);
+    expect(alive(seen.pid)).toBe(false);
+  });
+
+  test('is the first one: others of the service may stop as they like', async () => {
+    const { shim, seen } = start(coupled('sleep 1000 & echo $!; wait'));
+    await seen.says('\n');
+    const other = Number(seen.text);
+    process.kill(other, 'SIGSTOP');
+    await eventually('a stop', () => /\) T /.test(readFileSync(`/proc/${other}/stat`, 'latin1')));
+    await shim.signal('CONT');
+    shim.stop(KILL);
+    await seen.until('gone');
+    expect(seen.names).not.toContain('stopped');
+    expect(alive(other)).toBe(false);
+  });
+
+  test('is told to who adopts it, and goes on with the stop', async () => {
+    const state = folder();
+    const path = join(state, 'x.sock');
+    const options = coupled('exec sleep 1000', {
+      lock: join(state, 'x.lock'),
+      independent: { path, lease: 0 },
+    });
+    const { shim, seen } = start(options);
+    await seen.until('started');
+    shim.disconnect();
+    process.kill(seen.pid, 'SIGSTOP');
+    const again = new Recorder();
+    const found = Shim.adopt(loop, path, again, () => true);
+    await again.until('stopped');
+    expect(again.names).toEqual(['started', 'stopped']);
+    found.stop([{ signal: 'TERM', wait: 5000 }]);
+    await again.until('empty');
+    expect(again.exit?.signal).toBe('SIGTERM');
+    found.dismiss();
+    await again.until('gone');
+  });
+});
+
 describe('who outlives whom', () => {
   const script = "setsid -f sleep 1000; (trap '' TERM; sleep 1000) & sleep 1000";
 

@@ -39,6 +39,8 @@ export class Recorder implements ShimEvents {
     this.left = left;
     this.#note('exited');
   };
+  stopped = () => this.#note('stopped');
+  continued = () => this.#note('continued');
   empty = () => this.#note('empty');
   signalled = (signal: string, to: readonly number[]) => {
     this.steps.push({ signal, to });

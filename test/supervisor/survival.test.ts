@@ -95,6 +95,24 @@ describe('an independent service', () => {
     expect(existsSync(join(stateDir, 'a.sock'))).toBe(false);
   });
 
+  test('that is stopped is adopted as what it is, and is well when it goes on', async () => {
+    const stateDir = folder();
+    const services = { a: { ...sleeper, ...independent } };
+    const it = supervise({ stateDir, services });
+    const { a } = (await it.next()) as Told;
+    await it.kill('SIGKILL');
+    process.kill(a?.pid as number, 'SIGSTOP');
+    const next = new Overseen({ stateDir, services });
+    await next.it.start();
+    expect(await next.nth('health', 'a')).toMatchObject({ problem: 'its process is stopped' });
+    await next.nth('readiness', 'a');
+    expect(next.it.status().services['a']).toMatchObject({ state: 'unhealthy', ready: false, pid: a?.pid });
+    process.kill(a?.pid as number, 'SIGCONT');
+    expect(await next.nth('health', 'a', 2)).toMatchObject({ problem: null });
+    await next.nth('readiness', 'a', 2);
+    expect(next.it.status().services['a']).toMatchObject({ state: 'running', ready: true, restarts: 0 });
+  });
+
   test('that ended meanwhile is told of, with how it ended, and its rule is kept', async () => {
     const stateDir = folder();
     const go = join(stateDir, 'go');
