@@ -371,12 +371,19 @@ test('what a service says comes by lines, and the last are kept; events go to di
   const listener = (message: unknown) => heard.push(message);
   subscribe('forkbeard:supervisor:ready', listener);
   const s = new Overseen({
-    services: { a: script("printf 'one\\ntwo\\npart'; printf 'err\\n' >&2; exit 0") },
+    services: { a: script("printf 'one\\ntwo\\npart'; printf 'err\\n' >&2; exec sleep 1000") },
   });
   const lines: string[] = [];
-  s.it.on('log', ({ stream, text }) => lines.push(`${stream} ${text}`));
+  const said = new Promise<void>((resolve) => {
+    s.it.on('log', ({ stream, text }) => {
+      lines.push(`${stream} ${text}`);
+      if (lines.length === 3) resolve();
+    });
+  });
   await s.it.start();
-  await s.nth('exit', 'a');
+  await said;
+  // Its last word is no line before its end.
+  await s.it.stopService('a');
   unsubscribe('forkbeard:supervisor:ready', listener);
   expect(lines).toEqual(expect.arrayContaining(['stdout one', 'stdout two', 'stdout part', 'stderr err']));
   expect(s.it.logs('a').map(({ text }) => text)).toEqual(expect.arrayContaining(['one', 'two', 'part']));
