@@ -24,6 +24,9 @@ interface Account {
   gid: number;
   /** Of a group. */
   members: string[];
+  /** Of a user. */
+  home: string;
+  shell: string;
 }
 
 const HIGHEST_ID = 0xffff_fffe;
@@ -73,6 +76,20 @@ export function identity(
   return { uid, gid: primary, groups: [...new Set([primary, ...supplementary])] };
 }
 
+/** What a login tells a program of the account that it runs as. */
+export const LOGIN = ['HOME', 'USER', 'LOGNAME', 'SHELL'] as const;
+
+/** Of a user that there is. Without an entry nothing is known, and a shell that lets nobody in is none. */
+export function loginOf(user: string | number, file = '/etc/passwd'): Record<string, string> {
+  const users = table(file);
+  const account =
+    users.find(({ name }) => name === String(user)) ?? users.find(({ id }) => id === Number(user));
+  if (account === undefined) return {};
+  const { name, home, shell } = account;
+  const isShell = shell !== '' && !/\/(nologin|false)$/.test(shell);
+  return { USER: name, LOGNAME: name, ...(home && { HOME: home }), ...(isShell && { SHELL: shell }) };
+}
+
 function idOf(
   wanted: string | number,
   accounts: readonly Account[],
@@ -101,8 +118,8 @@ function table(file: string): Account[] {
     return [];
   }
   return text.split('\n').flatMap((line) => {
-    const [name = '', , id = '', fourth = ''] = line.split(':');
+    const [name = '', , id = '', fourth = '', , home = '', shell = ''] = line.split(':');
     if (name === '' || !/^\d+$/.test(id)) return [];
-    return [{ name, id: Number(id), gid: Number(fourth), members: fourth.split(',') }];
+    return [{ name, id: Number(id), gid: Number(fourth), members: fourth.split(','), home, shell }];
   });
 }

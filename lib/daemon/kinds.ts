@@ -76,11 +76,17 @@ export const account = z
 
 export const variableName = z.string().regex(/^[^=\0]+$/, 'must not be empty and have no "=" or zero byte');
 
+/** Numbers are not taken: what YAML makes of 0755 or 1.10 is not what was written. */
 export const environment = z.record(
   variableName,
-  z.string('must be a text').refine((value) => !value.includes('\0'), 'must not contain zero bytes'),
+  z.string({ error: notText }).refine((value) => !value.includes('\0'), 'must not contain zero bytes'),
   'must be names and values',
 );
+
+function notText({ input }: { input?: unknown }): string {
+  const isPlain = typeof input === 'number' || typeof input === 'boolean';
+  return `must be a text${isPlain ? `, as "${input}" is with its quotes` : ''}`;
+}
 
 /** Texts are octal, as for umask(1); numbers are what they are, as for process.umask. */
 export const mask = converted(textOrNumber, (value) => {

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterAll, describe, expect, it } from 'vitest';
-import { becoming, identity } from '../../dist/daemon/accounts.js';
+import { becoming, identity, loginOf } from '../../dist/daemon/accounts.js';
 import { formatListen, type ListenTarget, parseListen } from '../../dist/daemon/listen.js';
 import { bytes, formatDuration, formatSize, milliseconds } from '../../dist/daemon/units.js';
 
@@ -140,6 +140,17 @@ describe('users and groups', () => {
   it('a number without an entry needs a group beside it', () => {
     expect(find(4711, 34)).toEqual({ uid: 4711, gid: 34, groups: [34] });
     expect(refusal(() => find(4711)).message).toMatch(/^--user: 4711 has no entry.*--group/);
+  });
+
+  it('a user has a name, a home and a shell, as far as its entry has', () => {
+    expect(loginOf('root', files.passwd)).toEqual({
+      USER: 'root',
+      LOGNAME: 'root',
+      HOME: '/root',
+      SHELL: '/bin/sh',
+    });
+    expect(loginOf(33, files.passwd)).toEqual({ USER: 'www', LOGNAME: 'www', HOME: '/' });
+    expect(loginOf(4711, files.passwd)).toEqual({});
   });
 
   it('suggests the nearest name', () => {

@@ -90,7 +90,7 @@ describe('what is wrong is said in one line, under the name that its user wrote'
     [{ control: '/'.padEnd(200, 'x') }, /^--control must have a path of at most/],
     [{ control: true }, /^--control must be the path of a socket, or false/],
     [{ env: { 'A=B': 'c' } }, /^--env/],
-    [{ env: { A: 1 } }, /^--env\.A must be a text$/],
+    [{ env: { A: 1 } }, /^--env\.A must be a text, as "1" is with its quotes$/],
     [{ user: -1 }, /^--user must be a name or a number$/],
     [{ reusePort: 'yes' }, /^--reusePort must be true or false$/],
     [{ title: '' }, /^--title must not be empty$/],

@@ -1,5 +1,5 @@
 /** A supervisor's configuration: what becomes of it, and in which words the rest is refused. */
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir, userInfo } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
@@ -187,8 +187,9 @@ describe('a plan', () => {
   it('gives a service the environment that it is to have', () => {
     process.env['FORKBEARD_TEST_ENV'] = 'ours';
     process.env['NOTIFY_SOCKET'] = '/run/ours';
+    const { SHELL: ours } = process.env;
     try {
-      expect(service({ env: { PORT: 80, ON: true } }).env).toMatchObject({
+      expect(service({ env: { PORT: '80', ON: 'true' } }).env).toMatchObject({
         FORKBEARD_TEST_ENV: 'ours',
         PORT: '80',
         ON: 'true',
@@ -196,10 +197,23 @@ describe('a plan', () => {
       // What systemd says to us is none of its business.
       expect(service({}).env).not.toHaveProperty('NOTIFY_SOCKET');
       expect(service({ inheritEnv: false, env: { A: '1' } }).env).toEqual({ A: '1' });
+      // Another account's home is not ours.
+      const entry = readFileSync('/etc/passwd', 'utf8')
+        .split('\n')
+        .find((line) => line.startsWith(`${me}:`));
+      const [, , , , , home = '', shell] = entry?.split(':') ?? [];
+      const login = { HOME: home, USER: me, LOGNAME: me, SHELL: shell };
+      expect(service({ user: me, inheritEnv: false }).env).toEqual(login);
+      expect(service({ user: me, env: { HOME: '/mine' } }).env).toMatchObject({ ...login, HOME: '/mine' });
+      process.env['SHELL'] = '/bin/of-ours';
+      const unknown = service({ user: process.getuid?.() === 0 ? 4_000_000 : me, group: process.getgid?.() });
+      expect(unknown.env['SHELL']).not.toBe('/bin/of-ours');
       expect(service({ inheritEnv: ['FORKBEARD_TEST_ENV'] }).env).toEqual({ FORKBEARD_TEST_ENV: 'ours' });
     } finally {
       delete process.env['FORKBEARD_TEST_ENV'];
       delete process.env['NOTIFY_SOCKET'];
+      if (ours === undefined) delete process.env['SHELL'];
+      else process.env['SHELL'] = ours;
     }
   });
 
@@ -239,7 +253,7 @@ describe('a plan', () => {
   it('may come of YAML, and of a module with a predicate in it', async () => {
     const yaml = await fromFile(
       'web.yaml',
-      'services:\n  web:\n    command: [node, app.js]\n    exitCodes: { 42: retry }\n    env: { PORT: 80 }\n',
+      'services:\n  web:\n    command: [node, app.js]\n    exitCodes: { 42: retry }\n    env: { PORT: "80" }\n',
     );
     expect(yaml.tree.members[0]).toMatchObject({
       command: ['node', 'app.js'],
@@ -298,7 +312,11 @@ describe('what is wrong is told in one line, with the path of it', () => {
       'services.web.rlimits.nofiles is no resource limit of this system; did you mean "nofile"?',
     ],
     [{ env: { A: {} } }, 'services.web.env.A must be a text'],
+    [{ env: { A: 80 } }, 'services.web.env.A must be a text, as "80" is with its quotes'],
+    [{ env: { A: true } }, 'services.web.env.A must be a text, as "true" is with its quotes'],
+    [{ env: { A: 'x\0' } }, 'services.web.env.A must not contain zero bytes'],
     [{ env: { 'A=B': '' } }, /^services\.web\.env/],
+    [{ env: { 'A\0': '' } }, /^services\.web\.env/],
     [{ user: 'rooot' }, "services.web.user cannot be: there is no user 'rooot'; did you mean 'root'?"],
     [{ listen: 'nowhere' }, /^services\.web\.listen must be an address such as/],
     [

@@ -3,7 +3,7 @@
  * dependencies, addresses). The same for a program's object and for a file. Starts nothing, binds nothing.
  */
 import { resolve } from 'node:path';
-import { becoming } from '../../daemon/accounts.ts';
+import { becoming, LOGIN, loginOf } from '../../daemon/accounts.ts';
 import { formatListen, type ListenTarget, parseListen } from '../../daemon/listen.ts';
 import type { StdioTarget } from '../../process/contract.ts';
 import { signalName, signalNumber } from '../../sys/signals.ts';
@@ -254,13 +254,16 @@ const OURS = new Set([
   'FORKBEARD_SERVICE',
 ]);
 
-function environmentOf({ env = {}, inheritEnv = true }: CheckedService): Record<string, string> {
+function environmentOf({ env = {}, inheritEnv = true, user }: CheckedService): Record<string, string> {
+  // Our own home is none of another's.
+  const others: readonly string[] = user === undefined ? [] : LOGIN;
   const isInherited = (name: string) =>
-    Array.isArray(inheritEnv) ? inheritEnv.includes(name) : inheritEnv && !OURS.has(name);
+    !others.includes(name) &&
+    (Array.isArray(inheritEnv) ? inheritEnv.includes(name) : inheritEnv && !OURS.has(name));
   const inherited = Object.entries(process.env).filter(
     (entry): entry is [string, string] => isInherited(entry[0]) && entry[1] !== undefined,
   );
-  return { ...Object.fromEntries(inherited), ...env };
+  return { ...Object.fromEntries(inherited), ...(user === undefined ? {} : loginOf(user)), ...env };
 }
 
 function target(output: CheckedService['stdout'] = 'log', cwd: string): ServiceStdio {

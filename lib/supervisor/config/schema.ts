@@ -10,6 +10,7 @@ import {
   count,
   deadline,
   duration,
+  environment,
   flag,
   list,
   mask,
@@ -61,11 +62,6 @@ const command = z
     if (program === undefined || program === '') return refuse('must have a program');
     return [program, ...rest];
   });
-
-const value = z
-  .union([z.string(), z.number(), z.boolean()], 'must be a text')
-  .transform(String)
-  .refine((text) => !text.includes('\0'), 'must not contain zero bytes');
 
 const names = z.array(variableName, 'must be true, false, or the names of variables');
 
@@ -304,7 +300,7 @@ const guarantee = oneOf(['tree', 'group']) satisfies z.ZodType<NonNullable<Servi
 export const serviceSchema = object({
   command,
   cwd: plain.optional(),
-  env: z.record(variableName, value, 'must be names and values').optional(),
+  env: environment.optional(),
   inheritEnv: z.union([flag, names], 'must be true, false, or the names of variables').optional(),
   user: account.optional(),
   group: account.optional(),
