@@ -24,10 +24,15 @@ export class Attempt extends Error {
     this.exit = exit;
     this.final = final;
   }
+
+  /** It failed for a shortage that is not its own, and is tried again for as long as that lasts. */
+  get isShortage(): boolean {
+    return isShortage(this.cause);
+  }
 }
 
-/** What fails for want of something that others may give back; the rest of a refusal is about the service itself. */
-const PASSING: readonly (string | undefined)[] = [
+/** What we, or the machine, have too little of: that says nothing of the service. */
+const SHORTAGES: readonly (string | undefined)[] = [
   'EAGAIN',
   'ENOMEM',
   'EMFILE',
@@ -36,10 +41,19 @@ const PASSING: readonly (string | undefined)[] = [
   // Its record cannot be written: a disk that is full is emptied some time.
   'ENOSPC',
   'EDQUOT',
+];
+
+/** What fails for want of something that others may give back; the rest of a refusal is about the service itself. */
+const PASSING: readonly (string | undefined)[] = [
+  ...SHORTAGES,
   'ETXTBSY',
   // A socket that is bound for it.
   'EADDRINUSE',
 ];
+
+export function isShortage(error: unknown): boolean {
+  return error instanceof Error && SHORTAGES.includes((error as NodeJS.ErrnoException).code);
+}
 
 export function isLocked(error: unknown): boolean {
   return (error as NodeJS.ErrnoException).code === 'ERR_FORKBEARD_LOCKED';

@@ -3,6 +3,7 @@
  * are given up. The outermost group is the supervisor's whole. Stops and starts nothing while each service can be brought
  * back by its own starter (`one_for_one`).
  */
+import { times } from '../daemon/words.ts';
 import { Attempt } from './attempt.ts';
 import type { Cell } from './cell.ts';
 import type { Clock } from './clock.ts';
@@ -179,9 +180,9 @@ export class Group {
       const [first] = asked as Set<Member> & [Member];
       const dues = [...this.#due.values()].map(({ due }) => due);
       const delay = Math.max(...dues.map((due) => due.delay));
-      if (this.#tooMany()) {
+      if (!dues.every(({ isShortage = false }) => isShortage) && this.#tooMany()) {
         const { restarts, within } = this.plan.intensity;
-        const message = `It was started again ${restarts} times within ${within} ms`;
+        const message = `It was started again ${times(restarts)} within ${within} ms`;
         await this.#giveUp((first as Member).name, 'intensity', message, ended);
         return;
       }

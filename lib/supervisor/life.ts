@@ -35,6 +35,8 @@ export interface Due {
   readonly delay: number;
   /** Somebody does not want to wait for that. */
   readonly hurry: AbortSignal;
+  /** It could not be started for a shortage that is not its own. */
+  readonly isShortage?: boolean;
 }
 
 /** Each event without the service's name. */

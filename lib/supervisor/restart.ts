@@ -5,6 +5,7 @@
  * The first end after a good while is followed by a start at once; those that come soon after one another wait longer
  * and longer, each a little differently, so that services that fell together do not rise together for ever.
  */
+import { times } from '../daemon/words.ts';
 import type { ExitStatus } from '../process/contract.ts';
 import type { Clock } from './clock.ts';
 
@@ -73,8 +74,11 @@ export class RestartPolicy {
     this.#restarts = [];
   }
 
-  /** It has ended, or (null) could not be started, without anybody wanting that. */
-  ended(exit: ExitStatus | null): Decision {
+  /**
+   * It has ended, or (null) could not be started, without anybody wanting that. What was not its own fault waits as long
+   * as anything else, and does not count among those that are too many.
+   */
+  ended(exit: ExitStatus | null, fault: 'its' | 'none' = 'its'): Decision {
     const { type, exitCodes = {}, backoff } = this.#options;
     const now = this.#clock.now();
     if (this.#readySince !== null && now - this.#readySince >= backoff.resetAfter) this.#failures = 0;
@@ -92,24 +96,26 @@ export class RestartPolicy {
     if (rule !== 'retry' && (type === 'temporary' || (type === 'transient' && code === 0))) {
       return { action: 'done' };
     }
-    return this.#tooMany(now) ?? this.#again(now);
+    if (fault === 'none') return this.#again();
+    const tooMany = this.#tooMany(now);
+    if (tooMany === null) this.#restarts.push(now);
+    return tooMany ?? this.#again();
   }
 
   #tooMany(now: number): Decision | null {
     const { restarts, within } = this.#options.intensity;
     this.#restarts = this.#restarts.filter((time) => now - time < within);
     if (this.#restarts.length < restarts) return null;
-    const message = `It was started again ${this.#restarts.length} times within ${within} ms`;
+    const message = `It was started again ${times(this.#restarts.length)} within ${within} ms`;
     return { action: 'fail', reason: 'intensity', message };
   }
 
-  #again(now: number): Decision {
+  #again(): Decision {
     const { min, max, jitter } = this.#options.backoff;
     const failures = this.#failures++;
     // The thousandth doubling is no number any more.
     const base = failures === 0 ? 0 : Math.min(max, min * 2 ** Math.min(failures - 1, 52));
     const delay = Math.min(max, base * (1 + jitter * (2 * this.#random() - 1)));
-    this.#restarts.push(now);
     return { action: 'restart', delay, failures: this.#failures };
   }
 }

@@ -7,7 +7,7 @@
  */
 import { stateError } from '../sys/errors.ts';
 import { Ascent } from './ascent.ts';
-import { Attempt, ending } from './attempt.ts';
+import { Attempt, ending, isShortage } from './attempt.ts';
 import { HALTED } from './checkup.ts';
 import { AT_ONCE, bringDown, bringToAnEnd, settle } from './descent.ts';
 import { Elsewhere } from './elsewhere.ts';
@@ -170,7 +170,7 @@ export class Service {
     const { reason, message, exit } = attempt;
     const cause = attempt.cause instanceof Error ? attempt.cause : null;
     if (attempt.final) this.#giveUp(reason, message, cause);
-    const decision = this.#policy.ended(exit);
+    const decision = this.#policy.ended(exit, attempt.isShortage ? 'none' : 'its');
     if (decision.action === 'fail') {
       this.#giveUp(decision.reason, `${decision.message} (the last time: ${message})`, cause);
     }
@@ -187,7 +187,7 @@ export class Service {
     const hurry = this.#hurry.signal;
     const { turn } = this.#life.around;
     if (turn !== undefined) {
-      await turn({ cause: reason, delay, hurry }, signal).catch((error) => {
+      await turn({ cause: reason, delay, hurry, isShortage: attempt.isShortage }, signal).catch((error) => {
         signal.throwIfAborted();
         this.#giveUp(error instanceof Attempt ? error.reason : 'internal', (error as Error).message, null);
       });
@@ -198,10 +198,11 @@ export class Service {
     }
   }
 
-  /** A mistake of ours ends this service, and nothing else. */
+  /** A mistake of ours ends this service, and nothing else; a shortage of ours passes. */
   async #fault(error: unknown): Promise<Attempt> {
     await bringDown(this.#life).catch(() => {});
     const message = error instanceof Error ? error.message : String(error);
+    if (isShortage(error)) return new Attempt('refused', message, { cause: error });
     return new Attempt('internal', message, { final: true, cause: error });
   }
 

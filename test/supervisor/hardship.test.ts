@@ -6,6 +6,7 @@ import { Loop, sys } from 'forkbeard';
 import { expect, onTestFinished, test } from 'vitest';
 import { Shim, type ShimOptions } from '../../dist/supervisor/shim.js';
 import { alive, coupled, eventually, folder, Recorder } from './support.ts';
+import { pidOf, Watched } from './watched.ts';
 
 function start(script: string, more: Partial<ShimOptions> = {}): { shim: Shim; heard: Recorder } {
   const heard = new Recorder();
@@ -103,9 +104,10 @@ test('a shim that somebody has stopped is woken by a stop', async () => {
   expect(alive(heard.pid)).toBe(false);
 });
 
+const limit = (value: string) => spawnSync('prlimit', ['--pid', String(process.pid), `--nofile=${value}:`]);
+const [, before = ''] = /^Max open files\s+(\d+)/m.exec(readFileSync('/proc/self/limits', 'latin1')) ?? [];
+
 test('without descriptors a start fails with EMFILE and takes none; later it works', async () => {
-  const limit = (value: string) => spawnSync('prlimit', ['--pid', String(process.pid), `--nofile=${value}:`]);
-  const [, before = ''] = /^Max open files\s+(\d+)/m.exec(readFileSync('/proc/self/limits', 'latin1')) ?? [];
   expect(limit('256').status).toBe(0);
   const taken: number[] = [];
   let failures = 0;
@@ -133,4 +135,32 @@ test('without descriptors a start fails with EMFILE and takes none; later it wor
   expect(failures).toBeGreaterThan(0);
   await heard.until('exited');
   expect(heard.exit).toMatchObject({ exitCode: 4 });
+});
+
+test('a service that ends while we have no descriptors is started when there are some, however long that is', async () => {
+  const x = new Watched('exec sleep 1000');
+  await x.it.start();
+  expect(limit('256').status).toBe(0);
+  const taken: number[] = [];
+  try {
+    expect(() => {
+      for (;;) taken.push(sys.dup(0));
+    }).toThrow(expect.objectContaining({ code: 'EMFILE' }));
+    process.kill(pidOf(x), 'SIGKILL');
+    // One end of its own and more refusals than it may have restarts.
+    await x.nth('backoff', 9);
+  } finally {
+    for (const fd of taken) sys.close(fd);
+    limit(before);
+  }
+  await x.nth('ready', 2);
+  const [first, ...refused] = x.of('backoff');
+  expect(first).toMatchObject({ cause: 'exit' });
+  for (const { cause, message } of refused) {
+    expect(cause).toBe('refused');
+    expect(message).toContain('EMFILE');
+  }
+  // They wait longer and longer all the same.
+  expect(refused.slice(0, 4).map(({ delay }) => delay)).toEqual([20, 40, 80, 100]);
+  expect(x.of('failed')).toEqual([]);
 });

@@ -127,3 +127,16 @@ describe('too many', () => {
     expect(policy({ intensity: { restarts: 0, within: 1000 } }).it.ended(null).action).toBe('fail');
   });
 });
+
+test('what was not its own fault waits like anything else, and does not count', () => {
+  const { it } = policy({ intensity: { restarts: 1, within: 1e6 } });
+  expect(it.ended(exit(1))).toMatchObject({ action: 'restart', delay: 0 });
+  const delays = Array.from({ length: 6 }, () => it.ended(null, 'none')).map(
+    (one) => 'delay' in one && one.delay,
+  );
+  expect(delays).toEqual([100, 200, 400, 800, 1000, 1000]);
+  expect(it.ended(exit(1))).toMatchObject({
+    action: 'fail',
+    message: 'It was started again once within 1000000 ms',
+  });
+});
