@@ -11,15 +11,18 @@ const { version } = JSON.parse(readFileSync(new URL('../../package.json', import
   version: string;
 };
 
+const hint = (command: string) => `(${command} --help shows what there is)`;
+
 const program = new Command('forkbeard')
   .description('A native event loop for Node.js with real fork(2)')
   .version(version)
-  .showHelpAfterError('(forkbeard --help shows what there is)')
+  .showHelpAfterError(hint('forkbeard'))
   // Before the commands, which inherit it: wrong usage has an exit code of its own.
   .exitOverride();
 
 const serve = program
   .command('serve')
+  .showHelpAfterError(hint('forkbeard serve'))
   .description('Serve an application with workers that share its memory')
   .argument(
     '[application]',
@@ -42,6 +45,7 @@ use; 43 no permission; the others are in docs/prefork.md.`,
 
 program
   .command('supervise')
+  .showHelpAfterError(hint('forkbeard supervise'))
   .description('Keep the services of a file running')
   .argument('<file>', 'their configuration: .json, .yaml, .ts or .mjs')
   .option('--control <path>', "the control socket (one in a folder of this user's)")
@@ -76,6 +80,7 @@ configuration that cannot be; 42 an address is in use; 43 no permission.`,
 
 const ctl = program
   .command('ctl')
+  .showHelpAfterError(hint('forkbeard ctl'))
   .description('Ask the server or the supervisor that runs, and steer it')
   .option('--control <path>', "its control socket (the one in this user's folder)")
   .option('--json', 'print the answer as JSON')
@@ -92,7 +97,7 @@ for (const [group, usage, description] of [
   [
     'Of both:',
     'stop [service]',
-    'a server: stop gracefully, and wait for it; a supervisor: stop this service',
+    'a server: stop gracefully, and wait for it; a supervisor: stop this service, which it must be told',
   ],
   ['Of a server:', 'workers <n>', 'have n workers; +n and -n: so many more or fewer'],
   ['Of a server:', 'drain', 'stop all workers gracefully, keep the listeners'],
@@ -102,8 +107,8 @@ for (const [group, usage, description] of [
     'a new monitor, of the Node and the forkbeard that are installed now, takes over',
   ],
   ['Of a server:', 'kill <slot>', 'SIGKILL to the worker in this place; another one takes it'],
-  ['Of a supervisor:', 'start [service]', 'start it, with what it depends on, and wait until it is ready'],
-  ['Of a supervisor:', 'restart [service]', 'stop and start it, and wait until it is ready'],
+  ['Of a supervisor:', 'start <service>', 'start it, with what it depends on, and wait until it is ready'],
+  ['Of a supervisor:', 'restart <service>', 'stop and start it, and wait until it is ready'],
   ['Of a supervisor:', 'signal <service> <signal>', 'send its first process a signal'],
   ['Of a supervisor:', 'tree', 'the services as they hang together'],
   ['Of a supervisor:', 'logs [service]', 'its last lines, or those of all services'],
@@ -128,6 +133,7 @@ for (const [group, usage, description] of [
 
 program
   .command('doctor')
+  .showHelpAfterError(hint('forkbeard doctor'))
   .description('Say what this machine, this Node and, if asked, an application allow; try a real fork')
   .option('--app <module>', 'an application to load, in a process of its own, and to judge')
   .option('--json', 'print the report as JSON')

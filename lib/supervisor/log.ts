@@ -23,11 +23,10 @@ export class Log extends LogWriter {
     supervisor.on('log', (line) => this.output(line));
   }
 
-  /** Machines get every event; people those that have a sentence. */
+  /** Machines get every event; people those that no other says better. */
   tell(event: SupervisorEvent): void {
-    const said = sentence(event);
-    if (said === null && this.#forPeople) return;
-    const [level, text] = said ?? ['info', event.event];
+    const [level, text, aside] = sentence(event);
+    if (aside !== undefined && this.#forPeople) return;
     this.write(level, plain(event), text);
   }
 

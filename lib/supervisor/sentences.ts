@@ -1,6 +1,6 @@
 /**
- * What each event of a supervisor means, for people: one level and one sentence, or none where the next event says it
- * better. The table is complete by its type. Used by the log; knows no supervisor.
+ * What each event of a supervisor means, for people: one level and one sentence, told apart where the next event says it
+ * better: those are for machines alone. The table is complete by its type. Used by the log; knows no supervisor.
  */
 import { ending, error, info, type Sentence, time, times, warn } from '../daemon/words.ts';
 import type { Blocked, Cause, Holder, SupervisorEvent } from './contract.ts';
@@ -8,16 +8,21 @@ import type { Blocked, Cause, Holder, SupervisorEvent } from './contract.ts';
 type Kind = SupervisorEvent['event'];
 type Of<K extends Kind> = SupervisorEvent & { readonly event: K };
 
-/** Null: it is for machines. */
-type Sentences = { [K in Kind]: ((event: Of<K>) => Sentence | null) | null };
+/** `aside`: it is for machines; to people the next event, or nothing, says it better. */
+export type Said = Sentence | [...Sentence, 'aside'];
+
+type Sentences = { [K in Kind]: (event: Of<K>) => Said };
+
+const aside = (text: string): Said => ['info', text, 'aside'];
 
 const SENTENCES: Sentences = {
-  state: null,
+  state: ({ service, from, to }) => aside(`${service} is ${to}, and was ${from}`),
   'gate-blocked': (event) => info(`${event.service} waits: ${blockedBy(event)}`),
   'gates-passed': ({ service, waited, passed, blocked }) => {
     if (passed.length > 0)
       return warn(`${service} is started although closed: ${passed.join(', ')} (waited ${time(waited)})`);
-    return blocked.length === 0 ? null : info(`${service} need not wait any more, after ${time(waited)}`);
+    if (blocked.length === 0) return aside(`${service} has nothing in its way`);
+    return info(`${service} need not wait any more, after ${time(waited)}`);
   },
   started: ({ service, pid, guarantee }) =>
     info(`${service} started (pid ${pid}${guarantee === 'tree' ? '' : ', held by its group alone'})`),
@@ -66,8 +71,10 @@ const SENTENCES: Sentences = {
         )
         .join(', ')}`,
     ),
-  'group-state': ({ group, to }) =>
-    group === '' && to === 'running' ? info('all services are ready, or given up') : null,
+  'group-state': ({ group, from, to }) =>
+    group === '' && to === 'running'
+      ? info('all services are ready, or given up')
+      : aside(`${group === '' ? 'the supervisor' : `group ${group}`} is ${to}, and was ${from}`),
   'group-restart': ({ group, because, members, delay }) =>
     warn(
       `${because} ended, and ${inGroup(group)}${members.join(', ')} ${members.length === 1 ? 'is' : 'are'} started again with it${delay === 0 ? '' : ` in ${time(delay)}`}`,
@@ -82,16 +89,14 @@ const SENTENCES: Sentences = {
   },
   swept: ({ when, orphans }) =>
     orphans === 0
-      ? null
+      ? aside(`nothing was left over at the ${when}`)
       : error(`${orphans} ${orphans === 1 ? 'process was' : 'processes were'} left over at the ${when}`),
 };
 
 export const EVENTS = Object.keys(SENTENCES) as Kind[];
 
-/** Null where there is nothing to be said to people. */
-export function sentence(event: SupervisorEvent): Sentence | null {
-  const say = SENTENCES[event.event] as ((event: SupervisorEvent) => Sentence | null) | null;
-  return say === null ? null : say(event);
+export function sentence(event: SupervisorEvent): Said {
+  return (SENTENCES[event.event] as (event: SupervisorEvent) => Said)(event);
 }
 
 const WHY: Readonly<Record<Cause, string>> = {

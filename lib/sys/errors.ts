@@ -217,8 +217,9 @@ export function checkKeys(value: object, known: readonly string[], what: string)
 /** The candidate that a misspelt word was perhaps meant to be. */
 export function nearest(word: string, candidates: readonly string[]): string | undefined {
   let best: string | undefined;
-  // A word of which nothing is left was not misspelt.
-  let bestDistance = Math.min(Math.max(2, Math.floor(word.length / 3)), word.length - 1) + 1;
+  // A word of which hardly anything is left was not misspelt.
+  const most = word.length < 4 ? 1 : Math.max(2, Math.floor(word.length / 3));
+  let bestDistance = Math.min(most, word.length - 1) + 1;
   for (const candidate of candidates) {
     const distance = editDistance(word.toLowerCase(), candidate.toLowerCase());
     if (distance < bestDistance) [best, bestDistance] = [candidate, distance];

@@ -76,7 +76,10 @@ describe('what is wrong is one line and exit code 2', () => {
       /^forkbeard: The state directory .* is no directory$/,
     ],
     [['ctl', 'signal', 'web', 'TRM'], /^forkbeard: Unknown signal 'TRM'; did you mean 'SIGTERM'\?$/],
-    [['ctl', 'start'], /^forkbeard: start needs the name of a service$/],
+    [['ctl', 'start'], /missing required argument 'service'/],
+    [['ctl', 'start', ''], /^forkbeard: start needs the name of a service$/],
+    [['ctl', 'foo'], /unknown command 'foo'\n+\(forkbeard ctl --help shows what there is\)$/],
+    [['ctl', 'signal', 'web', 'FOO'], /^forkbeard: Unknown signal 'FOO'$/],
   ])('%j', async (args, words) => {
     writeFileSync(join(folder, 'x.toml'), '');
     writeFileSync(join(folder, 'good.json'), '{ "services": { "web": { "command": ["true"] } } }');
@@ -160,6 +163,12 @@ describe('forkbeard supervise', { timeout: 60_000 * slow }, () => {
     expect(readdirSync(join(folder, 'forkbeard')).filter((name) => !name.endsWith('.lock'))).toEqual([]);
     expect(supervisor.lines.at(-1)).toMatchObject({ event: 'shutdown', code: 0 });
     expect(supervisor.other + supervisor.stderr).toBe('');
+    // What is no event for people is a sentence all the same.
+    for (const { event, msg } of supervisor.lines) expect(msg).not.toBe(event);
+    const said = supervisor.lines.map(({ msg }) => msg);
+    expect(said).toContain('web is starting, and was gated');
+    expect(said).toContain('nothing was left over at the start');
+    expect(said).toContain('the supervisor is stopping, and was running');
     // Who depends on it goes first.
     const stopped = supervisor.lines.filter(({ event }) => event === 'stopped').map(({ service }) => service);
     expect(stopped.lastIndexOf('web')).toBeLessThan(stopped.lastIndexOf('db'));

@@ -307,11 +307,11 @@ describe('distributed', () => {
     );
     const { pid } = await outer.hears('started');
     expect(await get(port, '/healthz')).toEqual({ status: 200, text: 'alive' });
-    expect(await get(port, '/readyz')).toEqual({ status: 503, text: '1 services, 0 ready; x: starting' });
+    expect(await get(port, '/readyz')).toEqual({ status: 503, text: '1 service, 0 ready; x: starting' });
     expect((await get(port, '/startupz')).status).toBe(503);
     writeFileSync(join(state, 'go'), '');
     await outer.hears('ready');
-    expect(await get(port, '/readyz')).toEqual({ status: 200, text: '1 services, 1 ready' });
+    expect(await get(port, '/readyz')).toEqual({ status: 200, text: '1 service, 1 ready' });
     rmSync(join(state, 'go'));
     await outer.hears('readiness');
     expect((await get(port, '/readyz')).status).toBe(503);
@@ -321,7 +321,7 @@ describe('distributed', () => {
     const began = performance.now();
     outer.child.kill('SIGTERM');
     await outer.hears('end');
-    expect(await get(port, '/readyz')).toEqual({ status: 503, text: 'stopping; 1 services, 1 ready' });
+    expect(await get(port, '/readyz')).toEqual({ status: 503, text: 'stopping; 1 service, 1 ready' });
     expect(await get(port, '/livez')).toEqual({ status: 200, text: 'alive' });
     expect(alive(pid as number)).toBe(true);
     expect(await outer.exited).toBe(0);

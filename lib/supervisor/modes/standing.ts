@@ -1,4 +1,5 @@
 /** How the whole stands, as those outside want to know it: in one word, in one line, and by name. Of a status, anew each time. */
+import { plural } from '../../daemon/words.ts';
 import type { SupervisorStatus } from '../contract.ts';
 
 export interface Standing {
@@ -38,6 +39,6 @@ export function standingOf({ services, tree }: Pick<SupervisorStatus, 'services'
     ready,
     failed: tree.state === 'failed',
     problems,
-    text: `${all.length} services, ${waited.length - names.length} ready${names.join('')}`,
+    text: `${all.length} ${plural('service', all.length)}, ${waited.length - names.length} ready${names.join('')}`,
   };
 }
