@@ -6,8 +6,6 @@
 import { channel } from 'node:diagnostics_channel';
 import { EventEmitter } from 'node:events';
 import { Loop } from '../process/loop.ts';
-import { nearest, stateError } from '../sys/errors.ts';
-import { Attempt } from './attempt.ts';
 import { Cell } from './cell.ts';
 import { type Clock, clockOf } from './clock.ts';
 import { planOf } from './config/plan-of.ts';
@@ -28,12 +26,13 @@ import { Group, type GroupAround } from './group.ts';
 import { unlessAborted } from './health.ts';
 import type { ServiceAround } from './life.ts';
 import { Modes } from './modes/modes.ts';
-import { type Order, orderOf } from './order.ts';
-import type { DependencyPlan, GroupPlan, ServicePlan, SupervisorPlan } from './plan.ts';
-import { differenceOf } from './reconfigure.ts';
+import { Needs } from './needs.ts';
+import type { ServicePlan, SupervisorPlan } from './plan.ts';
+import { reconfigure } from './reconfigure.ts';
 import { StateDirectory } from './state.ts';
 import type { ServiceState } from './states.ts';
 import { sweep } from './sweep.ts';
+import { Tree, type TreeMakers } from './tree.ts';
 
 /** What programs that test their own use of it may give. */
 export interface SupervisorAround {
@@ -53,12 +52,10 @@ export class Supervisor extends EventEmitter<SupervisorEvents> implements Superv
   readonly #loop: Loop;
   readonly #clock: Clock;
   readonly #state: StateDirectory;
-  #plan: SupervisorPlan;
-  #order: Order;
-  #root: Group;
+  #tree: Tree;
+  readonly #makers: TreeMakers;
+  readonly #needs: Needs;
   readonly #modes: Modes;
-  readonly #groups: GroupAround;
-  #cells = new Map<string, Cell>();
   #waiters = new Set<() => void>();
   #isLooking = false;
   #startedAt: number | null = null;
@@ -85,17 +82,15 @@ export class Supervisor extends EventEmitter<SupervisorEvents> implements Superv
     this.#loop = around.loop ?? Loop.current();
     this.#clock = around.clock ?? clockOf(this.#loop);
     this.#state = plan.stateDir === null ? new StateDirectory() : new StateDirectory(plan.stateDir);
-    this.#plan = plan;
-    this.#order = orderOf(plan.tree);
     this.#modes = new Modes(plan, {
       loop: this.#loop,
       status: () => this.status(),
       signal: (signal) => {
         // Who does not run hears nothing.
-        for (const { service } of this.#cells.values()) service.signal(signal).catch(() => {});
+        for (const { service } of this.#tree.cells.values()) service.signal(signal).catch(() => {});
       },
     });
-    this.#groups = {
+    const groups: GroupAround = {
       clock: this.#clock,
       tell: (event) => this.#tell(event),
       stop: async (cells) => {
@@ -106,7 +101,15 @@ export class Supervisor extends EventEmitter<SupervisorEvents> implements Superv
       look: () => this.#look(),
       until: (holds, signal) => this.#until(holds, signal),
     };
-    this.#root = this.#group(plan.tree, null);
+    this.#makers = {
+      group: (one, parent) => new Group(one, parent, groups),
+      cell: (one, group) => this.#cellOf(one, group),
+    };
+    this.#needs = new Needs({
+      tree: () => this.#tree,
+      until: (holds, signal) => this.#until(holds, signal),
+    });
+    this.#tree = new Tree(plan, this.#makers);
   }
 
   start(): Promise<SupervisorStatus> {
@@ -120,16 +123,17 @@ export class Supervisor extends EventEmitter<SupervisorEvents> implements Superv
     this.#stopping ??= this.#stopAll(options).finally(() => {
       this.#stopping = null;
     });
-    if (options.quick) for (const { service } of this.#cells.values()) service.stopAtOnce().catch(() => {});
+    if (options.quick)
+      for (const { service } of this.#tree.cells.values()) service.stopAtOnce().catch(() => {});
     return this.#stopping;
   }
 
   async startService(name: string): Promise<SupervisedStatus> {
-    this.#cell(name);
+    this.#tree.cell(name);
     await this.#settled();
-    const cell = this.#cell(name);
+    const cell = this.#tree.cell(name);
     this.#sweepOnce();
-    for (const other of this.#needed(name)) {
+    for (const other of this.#needs.of(name)) {
       const { service, group } = other;
       if (THERE.includes(service.state)) continue;
       group.forgive();
@@ -143,15 +147,15 @@ export class Supervisor extends EventEmitter<SupervisorEvents> implements Superv
   }
 
   async stopService(name: string): Promise<StopReport> {
-    const cell = this.#cell(name);
+    const cell = this.#tree.cell(name);
     cell.wanted = false;
     return cell.service.stop();
   }
 
   async restartService(name: string): Promise<SupervisedStatus> {
-    this.#cell(name);
+    this.#tree.cell(name);
     await this.#settled();
-    const cell = this.#cell(name);
+    const cell = this.#tree.cell(name);
     cell.group.forgive();
     cell.wanted = true;
     await cell.service.restart();
@@ -168,35 +172,35 @@ export class Supervisor extends EventEmitter<SupervisorEvents> implements Superv
    */
   async follow(plan: SupervisorPlan): Promise<Reconfigured> {
     while (this.#changing !== null) await this.#changing.catch(() => {});
-    const changing = this.#change(plan).finally(() => {
+    const changing = this.#reconfigure(plan).finally(() => {
       this.#changing = null;
     });
     this.#changing = changing;
     const said = await changing;
     await this.#until(
-      () => ![...said.added, ...said.changed].some((name) => this.#cells.get(name)?.service.busy),
+      () => ![...said.added, ...said.changed].some((name) => this.#tree.cells.get(name)?.service.busy),
       new AbortController().signal,
     );
     return said;
   }
 
   async signal(name: string, signal: string | number): Promise<void> {
-    await this.#cell(name).service.signal(signal);
+    await this.#tree.cell(name).service.signal(signal);
   }
 
   logs(name: string): readonly LogLine[] {
-    return this.#cell(name).lines.last;
+    return this.#tree.cell(name).lines.last;
   }
 
   status(): SupervisorStatus {
     const services: Record<string, SupervisedStatus> = {};
-    for (const [name, cell] of this.#cells) services[name] = cell.status();
+    for (const [name, cell] of this.#tree.cells) services[name] = cell.status();
     return {
       pid: process.pid,
       stateDir: this.#state.path,
       uptime: this.#startedAt === null ? null : this.#clock.now() - this.#startedAt,
-      state: this.#root.state,
-      tree: this.#root.status(),
+      state: this.#tree.root.state,
+      tree: this.#tree.root.status(),
       services,
     };
   }
@@ -211,23 +215,23 @@ export class Supervisor extends EventEmitter<SupervisorEvents> implements Superv
     await this.#stopping;
     await this.#modes.open();
     this.#sweepOnce();
-    this.#root.begin();
-    for (const name of this.#order.services) {
-      const cell = this.#cells.get(name) as Cell;
+    this.#tree.root.begin();
+    for (const name of this.#tree.order.services) {
+      const cell = this.#tree.cells.get(name) as Cell;
       cell.wanted = true;
       // What becomes of it is told by its status and by events.
       if (cell.service.state !== 'done') cell.service.start().catch(() => {});
     }
-    const isUp = () => this.#root.state !== 'starting' && this.#root.state !== 'restarting';
+    const isUp = () => this.#tree.root.state !== 'starting' && this.#tree.root.state !== 'restarting';
     await this.#until(isUp, new AbortController().signal);
     return this.status();
   }
 
   async #stopAll({ independent = 'stop' }: StopOptions): Promise<ShutdownReport> {
     const began = this.#clock.now();
-    this.#root.end('stopping');
+    this.#tree.root.end('stopping');
     await this.#modes.stopping();
-    const cells = [...this.#cells.values()];
+    const cells = [...this.#tree.cells.values()];
     for (const cell of cells) cell.wanted = false;
     const services: Record<string, StopReport> = {};
     const survivors: Record<string, readonly number[]> = {};
@@ -242,7 +246,7 @@ export class Supervisor extends EventEmitter<SupervisorEvents> implements Superv
       if (report.survivors.length > 0) survivors[name] = report.survivors;
     });
     this.#sweep('shutdown');
-    this.#root.end('down');
+    this.#tree.root.end('down');
     this.#modes.close();
     this.#startedAt = null;
     return { took: this.#clock.now() - began, services, survivors, left };
@@ -254,62 +258,21 @@ export class Supervisor extends EventEmitter<SupervisorEvents> implements Superv
       await (this.#changing ?? this.#stopping)?.catch(() => {});
   }
 
-  // ---------------------------------------------------------------------------------------------- another plan
-
-  /** Until the new services are on their way. What goes is stopped while all is as it was, so that it may stay so. */
-  async #change(plan: SupervisorPlan): Promise<Reconfigured> {
-    const startedAt = this.#startedAt;
-    const throwIfStopped = () => {
-      if (this.#stopping !== null || this.#startedAt !== startedAt)
-        throw stateError('STOPPED', 'The supervisor was stopped; its configuration is as it was');
-    };
-    throwIfStopped();
-    const { groups, ...said } = differenceOf(this.#plan, plan);
-    const { added, removed, changed } = said;
-    const going = [...removed, ...changed].map((name) => this.#cell(name));
-    const wanted = new Set(going.filter((cell) => cell.wanted));
-    for (const cell of going) cell.wanted = false;
-    const stuck: string[] = [];
-    await this.#inReverse(going, async ({ name, service }) => {
-      const { survivors } = await service.stop();
-      if (survivors.length > 0) stuck.push(`${name} (${survivors.join(', ')})`);
+  #reconfigure(plan: SupervisorPlan): Promise<Reconfigured> {
+    return reconfigure(plan, {
+      tree: () => this.#tree,
+      makers: this.#makers,
+      follow: (tree) => {
+        this.#tree = tree;
+      },
+      startedAt: () => this.#startedAt,
+      isStopping: () => this.#stopping !== null,
+      inReverse: (cells, act) => this.#inReverse(cells, act),
+      tell: (said) => {
+        this.#modes.reloading();
+        this.#tell({ event: 'reconfigured', ...said });
+      },
     });
-    throwIfStopped();
-    if (stuck.length > 0) {
-      for (const cell of wanted) {
-        cell.wanted = true;
-        cell.service.start().catch(() => {});
-      }
-      throw stateError('STUCK', `The configuration is as it was: nothing ends ${stuck.join(', ')}`);
-    }
-    this.#swap(plan, new Set(going), groups);
-    this.#modes.reloading();
-    this.#tell({ event: 'reconfigured', ...said });
-    if (startedAt === null) return said;
-    const again = new Set([...wanted].map(({ name }) => name));
-    for (const name of this.#order.services) {
-      if (!added.includes(name) && !again.has(name)) continue;
-      const cell = this.#cells.get(name);
-      if (cell === undefined) continue;
-      cell.group.forgive();
-      cell.group.expect();
-      cell.wanted = true;
-      cell.service.start().catch(() => {});
-    }
-    return said;
-  }
-
-  #swap(plan: SupervisorPlan, going: ReadonlySet<Cell>, kept: ReadonlySet<string>): void {
-    const before = groupsOf(this.#root);
-    const cells = new Map([...this.#cells].filter(([, cell]) => !going.has(cell)));
-    const groups = new Map([...before].filter(([name]) => kept.has(name)));
-    this.#plan = plan;
-    this.#order = orderOf(plan.tree);
-    this.#cells = new Map();
-    this.#root = this.#group(plan.tree, null, { cells, groups });
-    for (const [name, group] of before) if (!groups.has(name)) group.end('down');
-    if (this.#startedAt === null) return;
-    for (const [name, group] of groupsOf(this.#root)) if (!groups.has(name)) group.begin();
   }
 
   /** Each after those that depend on it, and the others at the same time. */
@@ -319,7 +282,7 @@ export class Supervisor extends EventEmitter<SupervisorEvents> implements Superv
     const reach = (name: string): Promise<void> => {
       const known = acts.get(name);
       if (known !== undefined) return known;
-      const others = this.#order.dependents.get(name) ?? [];
+      const others = this.#tree.order.dependents.get(name) ?? [];
       const cell = wanted.get(name);
       const promise = Promise.all(others.map(reach)).then(async () => {
         // An error of one stop must not keep the others from theirs.
@@ -348,24 +311,9 @@ export class Supervisor extends EventEmitter<SupervisorEvents> implements Superv
 
   // ---------------------------------------------------------------------------------------------- the tree
 
-  /** `there`: what goes on as it is, by name. */
-  #group(plan: GroupPlan, parent: Group | null, there: Tree = NOTHING): Group {
-    const group = there.groups.get(plan.name) ?? new Group(plan, parent, this.#groups);
-    group.members = plan.members.map((member) =>
-      member.kind === 'group' ? this.#group(member, group, there) : this.#place(member, group, there),
-    );
-    return group;
-  }
-
-  #place(plan: ServicePlan, group: Group, there: Tree): Cell {
-    const cell = there.cells.get(plan.name) ?? this.#cellOf(plan, group);
-    this.#cells.set(plan.name, cell);
-    return cell;
-  }
-
   #cellOf(plan: ServicePlan, group: Group): Cell {
     const turn: Pick<ServiceAround, 'turn'> = group.isCoupled
-      ? { turn: (due, signal) => group.turn(this.#cell(plan.name), due, signal) }
+      ? { turn: (due, signal) => group.turn(this.#tree.cell(plan.name), due, signal) }
       : {};
     return new Cell(
       plan,
@@ -377,106 +325,14 @@ export class Supervisor extends EventEmitter<SupervisorEvents> implements Superv
         onEvent: (event) => {
           if (event.event === 'failed') group.memberFailed(plan.name, event.cause, event.message);
           this.#tell(event);
-          if (event.event === 'state' && THERE.includes(event.to)) this.#reviveFor(plan.name);
+          if (event.event === 'state' && THERE.includes(event.to)) this.#needs.reviveFor(plan.name);
         },
         onIdle: () => this.#look(),
-        needs: (say, signal) => this.#needs(plan.name, say, signal),
+        needs: (say, signal) => this.#needs.met(plan.name, say, signal),
         ...turn,
       },
       (line) => this.emit('log', line),
     );
-  }
-
-  #cell(name: string): Cell {
-    const cell = this.#cells.get(name);
-    if (cell !== undefined) return cell;
-    const near = nearest(name, [...this.#cells.keys()]);
-    const hint = near === undefined ? '' : `; did you mean ${near}?`;
-    throw stateError('UNKNOWN_SERVICE', `There is no service ${name}${hint}`);
-  }
-
-  /** What it depends on, directly and not, first things first. */
-  #needed(name: string): Cell[] {
-    const found = new Set<string>();
-    const visit = (one: string) => {
-      for (const need of this.#order.needs.get(one) ?? []) {
-        for (const other of this.#order.within.get(need.name) ?? []) {
-          if (found.has(other)) continue;
-          visit(other);
-          found.add(other);
-        }
-      }
-    };
-    visit(name);
-    return [...found].map((one) => this.#cell(one));
-  }
-
-  /** Until all that it depends on is there. Rejected when something of that never will be. */
-  async #needs(name: string, say: (problem: string) => void, signal: AbortSignal): Promise<void> {
-    const look = () => {
-      // Another configuration may have put others into a group that it waits for.
-      for (const need of this.#needsOf(name)) {
-        const waits = this.#lacks(need);
-        if (waits !== null) {
-          say(waits);
-          return false;
-        }
-      }
-      return true;
-    };
-    if (look()) return;
-    let failure: Attempt | null = null;
-    await this.#until(() => {
-      try {
-        return look();
-      } catch (error) {
-        failure = error as Attempt;
-        return true;
-      }
-    }, signal);
-    if (failure !== null) throw failure;
-  }
-
-  /** What was given up for want of it alone has what it needs, perhaps. */
-  #reviveFor(name: string): void {
-    for (const dependent of this.#order.dependents.get(name) ?? []) {
-      const { wanted, failedFor, group, service } = this.#cell(dependent);
-      if (!wanted || failedFor !== 'dependency' || group.hasFailed || service.state !== 'failed') continue;
-      if (this.#isHopeless(dependent)) continue;
-      service.revive().catch(() => {});
-    }
-  }
-
-  #isHopeless(name: string): boolean {
-    try {
-      for (const need of this.#needsOf(name)) this.#lacks(need);
-      return false;
-    } catch {
-      return true;
-    }
-  }
-
-  /** Services that it waits for. */
-  #needsOf(name: string): DependencyPlan[] {
-    return (this.#order.needs.get(name) ?? []).flatMap(({ name: other, until }) =>
-      (this.#order.within.get(other) ?? []).map((one) => ({ name: one, until })),
-    );
-  }
-
-  /** Null when it is as it is needed; else in what it is wanting. Throws when it will stay so. */
-  #lacks({ name, until }: DependencyPlan): string | null {
-    const cell = this.#cell(name);
-    const { state, problem, lastExit, ready } = cell.service.status();
-    const fail = (why: string) => new Attempt('dependency', `It depends on ${name}, ${why}`, { final: true });
-    if (state === 'failed') throw fail(`which has failed: ${problem}`);
-    if (state === 'down' && cell.group.hasFailed) throw fail('whose group has been given up');
-    if (state === 'done') {
-      if (lastExit?.exitCode === 0 || (until === 'ready' && cell.wasReady)) return null;
-      throw fail('which has not ended well');
-    }
-    // Not ready for a while is no reason to wait: it runs, and was.
-    if (until === 'ready' && (ready || state === 'running' || state === 'unhealthy')) return null;
-    return `waits for ${name}, which is ${state}`;
   }
 
   // ---------------------------------------------------------------------------------------------- what happens
@@ -496,7 +352,7 @@ export class Supervisor extends EventEmitter<SupervisorEvents> implements Superv
     this.#isLooking = true;
     queueMicrotask(() => {
       this.#isLooking = false;
-      this.#root.refresh();
+      this.#tree.root.refresh();
       this.#modes.changed();
       for (const waiter of [...this.#waiters]) waiter();
     });
@@ -521,14 +377,3 @@ export class Supervisor extends EventEmitter<SupervisorEvents> implements Superv
 
 /** Nobody who depends on it has to start it. */
 const THERE: readonly ServiceState[] = ['running', 'unhealthy', 'elsewhere', 'done'];
-
-interface Tree {
-  readonly cells: ReadonlyMap<string, Cell>;
-  readonly groups: ReadonlyMap<string, Group>;
-}
-const NOTHING: Tree = { cells: new Map(), groups: new Map() };
-
-function groupsOf(group: Group): Map<string, Group> {
-  const within = group.members.flatMap((member) => (member instanceof Group ? [...groupsOf(member)] : []));
-  return new Map([[group.name, group], ...within]);
-}
