@@ -10,6 +10,8 @@ import { sentence } from './sentences.ts';
 
 export class Log extends LogWriter {
   readonly #forPeople: boolean;
+  /** By stream and service. */
+  readonly #speakers = new Map<string, object>();
 
   /** `screen` takes the lines in the place of standard output. Throws when the file cannot be opened. */
   constructor(target: LogTarget, screen?: { write(text: string): void }) {
@@ -31,9 +33,17 @@ export class Log extends LogWriter {
   }
 
   /** What moves a terminal's cursor is not passed on: a board may stand below. */
-  output({ service, stream, text }: LogLine): void {
-    const said = this.#forPeople ? `[${service}] ${stripVTControlCharacters(text)}` : text;
-    this.write('info', { event: 'output', service, stream }, said);
+  output({ service, stream, at, text }: LogLine): void {
+    const key = `${stream} ${service}`;
+    let fields = this.#speakers.get(key);
+    if (fields === undefined) {
+      fields = { event: 'output', service, stream };
+      this.#speakers.set(key, fields);
+    }
+    const said = this.#forPeople
+      ? `[${service}] ${text.includes('\u001b') || text.includes('\u009b') ? stripVTControlCharacters(text) : text}`
+      : JSON.stringify(text).slice(1, -1);
+    this.writeQuickly(at, fields, said);
   }
 
   /** Something of the command's own, as an event of a supervisor's. */

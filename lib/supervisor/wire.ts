@@ -7,7 +7,8 @@ import type { Loop } from '../process/loop.ts';
 import * as sys from '../sys/index.ts';
 
 const HEAD = 5;
-const CHUNK = 65_536;
+/** Read in one turn of the loop: the rest waits, and in the end whoever says so much, so that the others have their turns. */
+const CHUNK = 16_384;
 /** No frame of a shim's is as large. What announces more is none. */
 const LARGEST = 1 << 20;
 

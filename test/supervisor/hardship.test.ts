@@ -34,6 +34,26 @@ test('a service that floods is held up while nobody reads, and nothing is lost',
   expect(heard.exit).toMatchObject({ exitCode: 5 });
 });
 
+test('a service that floods has a part of each turn, and the others have theirs', async () => {
+  const { heard } = start('head -c 4000000 /dev/zero; exit 5');
+  let before = 0;
+  let most = 0;
+  let over = false;
+  const turn = () => {
+    most = Math.max(most, heard.text.length - before);
+    before = heard.text.length;
+    if (!over) setImmediate(turn);
+  };
+  await heard.until('started');
+  // Until there is more to be read than one turn may take.
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 300);
+  turn();
+  await heard.until('exited');
+  over = true;
+  expect(heard.text).toHaveLength(4_000_000);
+  expect(most).toBeLessThanOrEqual(3 * 16_384);
+});
+
 test('a service that closes what it should write to runs on', async () => {
   const { shim, heard } = start('echo first; exec >&- 2>&-; kill -STOP $$; exec sleep 1000');
   await heard.says('first');
