@@ -31,7 +31,10 @@ async function client(port: number): Promise<Socket> {
   socket.write('GET / HTTP/1.1\r\nHost: a\r\n\r\n');
   const [answer] = (await once(socket, 'data')) as [Buffer];
   expect(String(answer)).toMatch(/^HTTP\/1\.1 200 /);
-  return socket;
+  if (!/^connection: close/im.test(String(answer))) return socket;
+  // Its worker has more than its share.
+  socket.destroy();
+  return client(port);
 }
 
 async function allClients(port: number): Promise<Socket[]> {
@@ -52,7 +55,7 @@ test.runIf(hasRoom)(
     const taken: number[] = [];
     for (let round = 0; round < ROUNDS; round++) {
       const sockets = await allClients(port);
-      expect(await connections()).toBe(CLIENTS);
+      while ((await connections()) !== CLIENTS);
       const { workers } = await server.status();
       taken.push(workers.reduce((sum, { pid }) => sum + (memoryOf(pid)?.uss ?? Number.NaN), 0));
       // Without TIME_WAIT, or the ports would not do for the next round.
