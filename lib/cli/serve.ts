@@ -3,6 +3,7 @@
  * what is seen of it. The process that runs this is the monitor.
  */
 
+import { outliveTerminal } from '../daemon/lost-terminal.ts';
 import { standardOutput } from '../daemon/outlet.ts';
 import { Screen, terminal } from '../daemon/screen.ts';
 import { board, Rates } from '../prefork/board.ts';
@@ -38,6 +39,7 @@ export async function serve(
     return 0;
   }
   // The terminal may be closed, and who reads a pipe may go: the server outlives them.
+  outliveTerminal();
   process.stdout.on('error', () => {});
   const onTerminal = process.stdout.isTTY && plan.logFormat === 'pretty';
   const screen = onTerminal ? new Screen(terminal()) : undefined;

@@ -8,6 +8,7 @@ import { defaultControlPath } from '../daemon/control-path.ts';
 import { EXIT } from '../daemon/exit-codes.ts';
 import { logFormat, metricsTarget } from '../daemon/kinds.ts';
 import { type ListenTarget, socketPath } from '../daemon/listen.ts';
+import { outliveTerminal } from '../daemon/lost-terminal.ts';
 import { standardOutput } from '../daemon/outlet.ts';
 import { Screen, terminal } from '../daemon/screen.ts';
 import { Loop } from '../process/loop.ts';
@@ -56,6 +57,7 @@ export async function supervise(file: string, flags: SuperviseFlags): Promise<nu
     return 0;
   }
   // The terminal may be closed, and who reads a pipe may go: the supervisor outlives them.
+  outliveTerminal();
   process.stdout.on('error', () => {});
   const onTerminal = process.stdout.isTTY && settings.logFormat === 'pretty';
   const screen = onTerminal ? new Screen(terminal()) : undefined;

@@ -198,10 +198,20 @@ describe('a server', { timeout: 60_000 * slow }, () => {
 
   it.skipIf(!hasScript)('outlives its terminal (needs script)', async () => {
     const control = join(folder, 'terminal.ctl');
-    const terminal = onTerminal('--control', control);
+    const log = join(folder, 'terminal.log');
+    const terminal = onTerminal(
+      '--control',
+      control,
+      '--workers',
+      '2',
+      '--log-file',
+      log,
+      '--log-format',
+      'pretty',
+    );
     await new Promise<void>((resolve) => {
       terminal.stdout.setEncoding('utf8').on('data', (text) => {
-        if (/ready: \d/.test(text)) resolve();
+        if (/2 of 2 ready/.test(text)) resolve();
       });
     });
     // With it goes the terminal: the server is told HUP, and its next lines have nowhere to go.
@@ -211,6 +221,9 @@ describe('a server', { timeout: 60_000 * slow }, () => {
     expect(await ctl('workers', '+1')).toMatchObject({ code: 0 });
     expect(await ctl('reload')).toMatchObject({ code: 0 });
     expect(await ctl('stop')).toMatchObject({ code: 0 });
+    const said = readFileSync(log, 'utf8');
+    expect(said).toContain('stopped with exit code 0');
+    expect(said.match(/ended: (?!drained|exit code 0).*/g)).toBe(null);
   });
 
   it.skipIf(process.getuid?.() !== 0)(

@@ -3,6 +3,7 @@
  * then it has done nothing. Run by the monitor only, with the descriptors of inheritance.ts.
  */
 import { fstatSync } from 'node:fs';
+import { outliveTerminal } from '../../daemon/lost-terminal.ts';
 import { Loop } from '../../process/loop.ts';
 import { mapSharedMemory } from '../../process/shared-memory.ts';
 import { Channel } from '../channel.ts';
@@ -21,6 +22,7 @@ interface Role {
   onEnd(): void;
 }
 
+outliveTerminal();
 const loop = Loop.current();
 const board = new Scoreboard(mapSharedMemory(BOARD, fstatSync(BOARD).size));
 let role: Role | undefined;
