@@ -85,10 +85,8 @@ describe.runIf(RTMIN !== undefined)('real-time signals', () => {
     loop.watchSignal(34, events.push);
     await events.count(2);
     await rounds(loop, 'integrated');
-    expect(events.all.map(({ number, value }) => [number, value])).toEqual([
-      [35, 7],
-      [35, 8],
-    ]);
+    // Two threads that take one each may tell the second before the first.
+    expect(events.all.map(({ number, value }) => `${number}: ${value}`).sort()).toEqual(['35: 7', '35: 8']);
   });
 });
 
