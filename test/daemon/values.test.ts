@@ -7,20 +7,12 @@ import { afterAll, describe, expect, it } from 'vitest';
 import { becoming, identity, loginOf } from '../../dist/daemon/accounts.js';
 import { formatListen, type ListenTarget, parseListen } from '../../dist/daemon/listen.js';
 import { bytes, formatDuration, formatSize, milliseconds } from '../../dist/daemon/units.js';
+import { refusal } from './refusal.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'forkbeard-values-'));
 afterAll(() => rmSync(folder, { recursive: true }));
 
 const spell = (option: string) => `--${option}`;
-
-function refusal(act: () => unknown): { code: string; message: string; exitCode: number } {
-  try {
-    act();
-  } catch (error) {
-    return error as { code: string; message: string; exitCode: number };
-  }
-  throw new Error('It was taken');
-}
 
 describe('times and sizes', () => {
   it.each([

@@ -9,6 +9,7 @@ import { planOf } from '../../dist/prefork/options/plan-of.js';
 import { availableProcessors, quota } from '../../dist/prefork/options/processors.js';
 import { checkOptions, OPTIONS, PROGRAM } from '../../dist/prefork/options/schema.js';
 import { showPlan } from '../../dist/prefork/options/show.js';
+import { refusal } from '../daemon/refusal.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'forkbeard-options-'));
 const application = join(folder, 'app.mjs');
@@ -16,15 +17,6 @@ writeFileSync(application, 'export default () => {};');
 afterAll(() => rmSync(folder, { recursive: true }));
 
 const spell = (option: string) => `--${option}`;
-
-function refusal(act: () => unknown): { code: string; message: string; exitCode: number } {
-  try {
-    act();
-  } catch (error) {
-    return error as { code: string; message: string; exitCode: number };
-  }
-  throw new Error('It was taken');
-}
 
 const check = (options: unknown) => checkOptions(options, { spell, base: folder });
 const plan = (options: object) => planOf(check({ application, ...options }), spell);
