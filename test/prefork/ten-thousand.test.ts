@@ -63,7 +63,8 @@ test.runIf(hasRoom)(
       while ((await connections()) > 0);
     }
     expect(server.all('worker-exit')).toEqual([]);
-    expect((taken.at(-1) as number) / (taken[0] as number)).toBeLessThan(1.5);
+    // Garbage that no round collects levels off below twice the first; were nothing given back, it would be ROUNDS times.
+    expect((taken.at(-1) as number) / (taken[0] as number)).toBeLessThan(2.5);
     server.kill('SIGTERM');
     expect(await server.exited).toEqual([0, null]);
   },
