@@ -39,40 +39,26 @@ const channel = new Channel<ToMold | ToWorker, FromMold | FromWorker>(loop, CHAN
 });
 
 function take(message: ToMold | ToWorker): Role {
-  if (message.type === 'be-mold') {
-    const { plan, title } = message;
-    const mold = new Mold({
-      loop,
-      channel: channel as Channel<ToMold, FromMold>,
-      board,
-      listeners: listenersOf(plan),
-      plan,
-      title,
-      load: () => load(plan, dieWithParent),
-    });
-    void mold.start();
-    return mold as Role;
-  }
-  if (message.type === 'be-worker') {
-    const { plan, place } = message;
-    const worker = new Worker({
-      loop,
-      channel: channel as Channel<ToWorker, FromWorker>,
-      board,
-      listeners: listenersOf(plan),
-      plan,
-      place,
-      method: 'spawn',
-      application: () => load(plan),
-    });
-    void worker.start();
-    return worker as Role;
-  }
-  throw new Error(`Not the first message of a monitor: ${message.type}`);
+  const taken = roleOf(message);
+  void taken.start();
+  return taken as Role;
 }
 
-function listenersOf(plan: Plan): number[] {
-  return plan.listen.map((_, index) => FIRST_LISTENER + index);
+function roleOf(message: ToMold | ToWorker): Mold | Worker {
+  if (message.type !== 'be-mold' && message.type !== 'be-worker') {
+    throw new Error(`Not the first message of a monitor: ${message.type}`);
+  }
+  const { plan } = message;
+  const listeners = plan.listen.map((_, index) => FIRST_LISTENER + index);
+  const given = { loop, board, listeners, plan };
+  if (message.type === 'be-mold') {
+    const { title } = message;
+    const toMonitor = channel as Channel<ToMold, FromMold>;
+    return new Mold({ ...given, channel: toMonitor, title, load: () => load(plan, dieWithParent) });
+  }
+  const { place } = message;
+  const toMonitor = channel as Channel<ToWorker, FromWorker>;
+  return new Worker({ ...given, channel: toMonitor, place, method: 'spawn', application: () => load(plan) });
 }
 
 async function load(plan: Plan, settled = () => {}): Promise<Application> {
