@@ -13,7 +13,7 @@ import {
   type Served,
   serve,
 } from './served.ts';
-import { methods } from './tiny-monitor.ts';
+import { methods, until } from './tiny-monitor.ts';
 
 const descriptors = (pid: number) => readdirSync(`/proc/${pid}/fd`).length;
 
@@ -34,10 +34,6 @@ function refuses(port: number): Promise<boolean> {
     });
     socket.on('error', () => resolve(true));
   });
-}
-
-async function eventually(holds: () => boolean | Promise<boolean>): Promise<void> {
-  while (!(await holds())) await new Promise((resolve) => setImmediate(resolve));
 }
 
 describe('a worker out of its mind', () => {
@@ -130,7 +126,7 @@ describe('a mold', () => {
       await server.ask('scale', 2);
       await server.hears('mold-ready', ({ pid }) => pid !== mold?.pid && lives(pid));
     }
-    await eventually(() => family(server).length === 3);
+    await until(() => family(server).length === 3);
   });
 
   test('that is killed together with a worker is loaded once, and the worker forked as soon as it is', async () => {
@@ -187,7 +183,7 @@ describe.each(methods)('a monitor, with %s', (method) => {
     expect(family(server)).toHaveLength(method === 'fork' ? 3 : 2);
     server.kill('SIGKILL');
     await server.exited;
-    await eventually(() => family(server).length === 0);
+    await until(() => family(server).length === 0);
     expect(await refuses(port)).toBe(true);
   });
 
@@ -203,7 +199,7 @@ describe.each(methods)('a monitor, with %s', (method) => {
     expect((await server.hello()).generation).toBe(1);
     await server.ask('scale', 1);
     await poolIsBack(server, 1);
-    await eventually(() => descriptors(server.pid) <= before);
+    await until(() => descriptors(server.pid) <= before);
     server.kill('SIGTERM');
     expect(await server.exited).toEqual([0, null]);
     // Dozens of processes are started, by spawn each loads the application.

@@ -1,10 +1,9 @@
 /** What becomes of workers whose JavaScript does not come back: they tell where, and none outlives its monitor. */
 import { readFileSync } from 'node:fs';
 import { createServer } from 'node:net';
-import { setTimeout as later } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
 import { application, lives, serve } from './served.ts';
-import { methods } from './tiny-monitor.ts';
+import { methods, until } from './tiny-monitor.ts';
 
 const HANGS = `
 import { execFileSync } from 'node:child_process';
@@ -19,15 +18,12 @@ export default (request, response) => {
     case '/sleep': return execFileSync('sleep', ['4']);
     case '/wait': return;
     case '/orphan':
-      return response.end(execFileSync('sh', ['-c', 'sleep 0.3 >&- 2>&- & echo $!'], { encoding: 'utf8' }));
+      return response.end(execFileSync('sh', ['-c', 'sleep 60 >&- 2>&- & echo $!'], { encoding: 'utf8' }));
   }
   response.end(String(process.pid));
 };
 `;
 
-const allGone = async (pids: readonly number[]) => {
-  while (pids.some(lives)) await later(20);
-};
 const isFree = (port: number) =>
   new Promise<boolean>((resolve) => {
     const probe = createServer().on('error', () => resolve(false));
@@ -43,8 +39,10 @@ test('orphans of the application are reaped by the monitor, and nobody takes the
   await server.hears('ready');
   const before = (await server.status()).workers.map(({ pid }) => pid);
   const orphan = Number((await server.get('/orphan')).body);
-  while (!children(server.pid).includes(orphan)) await later(5);
-  while (children(server.pid).includes(orphan)) await later(20);
+  const isOurs = () => children(server.pid).includes(orphan);
+  await until(isOurs);
+  process.kill(orphan);
+  await until(() => !isOurs());
   expect((await server.status()).workers.map(({ pid }) => pid)).toEqual(before);
   expect(server.all('worker-exit')).toEqual([]);
 });
@@ -115,12 +113,12 @@ describe.each(methods)('a worker made by %s', (method) => {
     const port = await server.port();
     const { workers } = await server.status();
     forgotten(server.get('/spin'));
-    while (!(await server.status()).workers.some(({ inFlight }) => inFlight > 0));
+    await until(async () => (await server.status()).workers.some(({ inFlight }) => inFlight > 0));
     server.kill('SIGKILL');
     await server.exited;
     // The one that hangs gets the time that it would have had to finish.
-    await allGone(workers.map(({ pid }) => pid));
+    await until(() => !workers.some(({ pid }) => lives(pid)));
     // A process is a zombie a moment before the last of its threads lets go of its descriptors.
-    while (!(await isFree(port))) await later(20);
+    await until(() => isFree(port));
   });
 });

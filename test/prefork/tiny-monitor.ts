@@ -317,10 +317,10 @@ export async function patiently<T>(promise: Promise<T>, what: () => string): Pro
   }
 }
 
-/** Looks again in every turn of the event loop. */
-export async function until(done: () => boolean): Promise<void> {
+/** Looks again and again, in turns of the event loop of their own. */
+export async function until(done: () => boolean | Promise<boolean>): Promise<void> {
   const deadline = performance.now() + PATIENCE;
-  while (!done()) {
+  while (!(await done())) {
     if (performance.now() > deadline) throw new Error(`Still waiting until ${done}`);
     await new Promise((resolve) => setTimeout(resolve, 1));
   }

@@ -4,12 +4,11 @@
  */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { setTimeout as later } from 'node:timers/promises';
 import { sys } from 'forkbeard';
 import { describe, expect, test } from 'vitest';
 import type { Entry } from '../../dist/prefork/scoreboard.js';
 import { folder } from './served.ts';
-import { ask, type MoldPeer, monitorForEach } from './tiny-monitor.ts';
+import { ask, type MoldPeer, monitorForEach, until } from './tiny-monitor.ts';
 
 const start = monitorForEach();
 
@@ -88,7 +87,7 @@ describe('a mold', () => {
       const before = refusals().length;
       // It never says hello.
       monitor.begin('fork').catch(() => {});
-      while (refusals().length === before) await later(5);
+      await until(() => refusals().length > before);
       return refusals().at(-1)?.error.exitCode;
     };
     const mold = monitor.mold();
