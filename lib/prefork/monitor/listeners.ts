@@ -45,31 +45,36 @@ interface Bound {
 
 export class Listeners {
   readonly #options: ListenerOptions;
-  #bound: readonly Bound[] = [];
+  readonly #closing = new AbortController();
+  #bound: Bound[] = [];
+  /** Handed over to us, and nobody's yet. */
+  #untaken: readonly Inherited[];
   #addresses: readonly string[] = [];
 
   constructor(options: ListenerOptions) {
     this.#options = options;
+    this.#untaken = options.inherited;
   }
 
-  /** Rejected with the system's error when an address cannot be had; nothing is left open then. */
+  /** Rejected, with nothing left open, with the system's error for an address, and when they are closed meanwhile. */
   async open(loop: Loop): Promise<void> {
     const { targets, inherited } = this.#options;
+    const { signal } = this.#closing;
     const names = namesOf(targets);
-    const bound: Bound[] = [];
-    for (const { target, fd } of inherited) if (!names.includes(target)) close(fd);
     try {
       for (const [index, target] of targets.entries()) {
-        bound.push(await openOne(loop, names[index] as string, target, this.#options));
+        const name = names[index] as string;
+        this.#bound.push(await openOne(loop, name, target, this.#taken(name), this.#options, signal));
+        // What has been closed is not added to.
+        signal.throwIfAborted();
       }
     } catch (error) {
-      this.#bound = bound;
       // What was handed to us is somebody else's still.
       this.close(inherited.length > 0);
       throw error;
     }
-    this.#bound = bound;
-    this.#addresses = bound.map(({ address }) => describe(address));
+    this.#closeUntaken();
+    this.#addresses = this.#bound.map(({ address }) => describe(address));
   }
 
   /** As people write them, with the port that the kernel chose. They keep their names when they are closed. */
@@ -96,13 +101,26 @@ export class Listeners {
     return this.#bound.flatMap(({ target, fds }) => fds.map((fd) => ({ target, fd })));
   }
 
-  /** `keep`: somebody else listens there from now on. A second time does nothing. */
+  /** `keep`: somebody else listens there from now on. A second time does nothing, and they cannot be opened after it. */
   close(keep: boolean): void {
+    this.#closing.abort();
     for (const { fds, address, inode } of this.#bound) {
       if (!keep && 'path' in address && inode !== undefined) unlinkOwn(address.path, inode);
       for (const fd of fds) close(fd);
     }
     this.#bound = [];
+    this.#closeUntaken();
+  }
+
+  #taken(name: string): number[] {
+    const taken = this.#untaken.filter(({ target }) => target === name);
+    this.#untaken = this.#untaken.filter(({ target }) => target !== name);
+    return taken.map(({ fd }) => fd);
+  }
+
+  #closeUntaken(): void {
+    for (const { fd } of this.#untaken) close(fd);
+    this.#untaken = [];
   }
 }
 
@@ -144,9 +162,10 @@ async function openOne(
   loop: Loop,
   name: string,
   target: ListenTarget,
+  inherited: number[],
   options: ListenerOptions,
+  signal: AbortSignal,
 ): Promise<Bound> {
-  const inherited = options.inherited.filter((other) => other.target === name).map(({ fd }) => fd);
   for (const fd of inherited) setCloseOnExec(fd, true);
   if (inherited.length > 0) return describeBound(name, inherited);
   if (target.kind === 'fd') return takeOver(name, target.fd);
@@ -157,7 +176,7 @@ async function openOne(
       const delay = RETRIES[attempt];
       if ((error as NodeJS.ErrnoException).code !== 'EADDRINUSE' || delay === undefined) throw error;
       options.onBusy(error as NodeJS.ErrnoException, delay);
-      await loop.delay(delay);
+      await loop.delay(delay, { signal });
     }
   }
 }

@@ -12,11 +12,10 @@ import type { Mold } from './mold.ts';
 import type { Molds } from './molds.ts';
 import type { Pool } from './pool.ts';
 import { Renewal } from './renewal.ts';
+import type { Standing } from './standing.ts';
 import type { Worker } from './worker.ts';
 
 export interface RenewalsHost {
-  /** Throws when the server stops. */
-  checkRunning(): void;
   settle(): void;
   cannotFork(reason: string): void;
   onReloading(generation: number): void;
@@ -33,6 +32,7 @@ export class Renewals {
   readonly #pool: Pool;
   readonly #crew: Crew;
   readonly #molds: Molds;
+  readonly #standing: Standing;
   readonly #host: RenewalsHost;
   #lastGeneration: number;
   #renewal: Renewal | undefined;
@@ -48,6 +48,7 @@ export class Renewals {
     pool: Pool,
     crew: Crew,
     molds: Molds,
+    standing: Standing,
     serverReady: Promise<void>,
     host: RenewalsHost,
   ) {
@@ -55,6 +56,7 @@ export class Renewals {
     this.#pool = pool;
     this.#crew = crew;
     this.#molds = molds;
+    this.#standing = standing;
     this.#last = serverReady;
     this.#host = host;
     this.#lastGeneration = pool.generation;
@@ -105,7 +107,7 @@ export class Renewals {
   }
 
   async #reload(): Promise<void> {
-    this.#host.checkRunning();
+    this.#standing.checkRunning();
     const startedAt = monotonic();
     const generation = ++this.#lastGeneration;
     this.#host.onReloading(generation);
@@ -128,7 +130,7 @@ export class Renewals {
       const { method } = await load();
       if (method === 'spawn') this.#host.cannotFork('the application as it is now cannot be forked');
     }
-    this.#host.checkRunning();
+    this.#standing.checkRunning();
     this.#renewal = new Renewal(generation);
     this.#pool.renew(generation);
     this.#pool.reopen();
@@ -167,7 +169,7 @@ export class Renewals {
   }
 
   async #refork(worker: Worker): Promise<void> {
-    this.#host.checkRunning();
+    this.#standing.checkRunning();
     const generation = ++this.#lastGeneration;
     const title = `forkbeard: mold gen ${generation} [${this.#plan.title}]`;
     const promote = (theirs: number, mold: Mold) => {

@@ -1,12 +1,10 @@
 /**
  * The monitor of a server: hears what happened to workers, molds and clocks, and decides what follows. It reads as a
  * table of event and action; the rooms beside it do the work (`pool.ts` keeps the books, `crew.ts` and `molds.ts` have
- * the processes, `watchdog.ts` the clocks, `policy.ts` the consequences). It never loads the application, and nothing
- * that a process of the application does may end it.
+ * the processes, `service.ts` what others know of the server, `watchdog.ts` the clocks, `policy.ts` the consequences). It
+ * never loads the application, and nothing that a process of the application does may end it.
  */
 import { EventEmitter } from 'node:events';
-import { ServiceNotifier } from '../../daemon/systemd.ts';
-import { becomeSubreaper } from '../../process/lineage.ts';
 import { Loop } from '../../process/loop.ts';
 import { reapOrphans } from '../../process/orphans.ts';
 import { sharedMemory } from '../../process/shared-memory.ts';
@@ -20,15 +18,17 @@ import { boardSize, monotonic, Scoreboard } from '../scoreboard.ts';
 import { workerEntry } from '../worker/inheritance.ts';
 import { Aftermath } from './aftermath.ts';
 import { Crew } from './crew.ts';
-import { exitCodeOfBind, Listeners, nameOf } from './listeners.ts';
-import type { Mold } from './mold.ts';
-import { type MoldError, Molds } from './molds.ts';
-import { removePidFile, writePidFile } from './pid-file.ts';
+import { exitCodeOfBind, Listeners } from './listeners.ts';
+import { Molds } from './molds.ts';
 import { type Action, type Member, Pool } from './pool.ts';
 import { Renewals } from './renewals.ts';
 import { Scales } from './scales.ts';
+import { Service } from './service.ts';
 import { obeySignals } from './signals.ts';
-import { Handover, Upgrade } from './upgrade.ts';
+import { SpawnMethod } from './spawn-method.ts';
+import { Standing } from './standing.ts';
+import { Timers } from './timers.ts';
+import { Handover } from './upgrade.ts';
 import { lookEvery, Watchdog } from './watchdog.ts';
 import type { Worker } from './worker.ts';
 
@@ -47,6 +47,12 @@ export interface ServerOptions {
 const entriesFor = (workers: number) => Math.max(64, 4 * workers);
 /** What workers get for a quick stop before they are killed. ms */
 const QUICK_TIMEOUT = 3000;
+
+interface Waiter {
+  until: () => boolean;
+  resolve: () => void;
+  reject: (error: Error) => void;
+}
 
 /** Starts a server. It is told what happens from the next turn of the event loop on. */
 export async function startServer(plan: Plan, options: ServerOptions = {}): Promise<PreforkServer> {
@@ -68,30 +74,20 @@ class Server extends EventEmitter<PreforkEvents> implements PreforkServer {
   readonly #pool: Pool;
   readonly #crew: Crew;
   readonly #molds: Molds;
+  readonly #renewals: Renewals;
+  readonly #aftermath: Aftermath;
+  readonly #method: SpawnMethod;
+  readonly #standing: Standing;
+  readonly #service: Service;
   readonly #watchdog: Watchdog;
   readonly #scales: Scales;
-  readonly #notifier = new ServiceNotifier();
-  readonly #handover: Handover | undefined;
-  readonly #aftermath: Aftermath;
-  readonly #exits: Partial<Record<ExitCause, number>> = {};
-  readonly #timers = new Set<Disposable>();
-  readonly #waiters = new Set<{
-    until: () => boolean;
-    resolve: () => void;
-    reject: (error: Error) => void;
-  }>();
+  readonly #timers: Timers;
+  readonly #waiters = new Set<Waiter>();
   #readiness: { resolve: () => void; reject: (error: Error) => void } = { resolve() {}, reject() {} };
   #close: (code: number) => void = () => {};
-  #state: PreforkStatus['state'] = 'starting';
-  #reason = '';
   #exitCode: number = EXIT.drained;
   #quick = false;
-  /** Not before it was handed over to us, nor after we have handed it over. */
-  #isOurs: boolean;
   #everComplete = false;
-  readonly #renewals: Renewals;
-  #upgrade: Upgrade | undefined;
-  #wake: Disposable | undefined;
   #settling = false;
   #settleAgain = false;
 
@@ -110,19 +106,21 @@ class Server extends EventEmitter<PreforkEvents> implements PreforkServer {
     });
     const { fd, memory } = sharedMemory(boardSize(entriesFor(plan.workers)));
     this.#boardFd = fd;
-    this.#handover = Handover.received();
-    this.#isOurs = this.#handover === undefined;
+    const handover = Handover.received();
     this.#listeners = new Listeners({
       targets: plan.listen,
       backlog: plan.backlog,
       copies: plan.reusePort ? plan.workers : 1,
-      inherited: this.#handover?.listeners ?? [],
+      inherited: handover?.listeners ?? [],
       onBusy: ({ message, code }, delay) => this.#warn(`${message}; trying again in ${delay} ms`, code),
     });
     const program = { entry: options.entry ?? workerEntry, scoreboard: fd };
     this.#pool = new Pool(plan.workers);
     this.#molds = new Molds(loop, plan, program, this.#listeners, {
-      onReady: (mold, { ms }) => this.#moldReady(mold, ms),
+      onReady: ({ pid, generation }, { ms }) => {
+        this.emit('mold-ready', { pid, generation, ms });
+        this.#crew.startWaiting();
+      },
       onExit: (exit) => {
         this.emit('mold-exit', exit);
         this.#settle();
@@ -140,10 +138,17 @@ class Server extends EventEmitter<PreforkEvents> implements PreforkServer {
       onEnd: (worker, record) => this.#workerEnded(worker, record),
       onNotStarted: (member, cause, message) => this.#notStarted(member, cause, message),
     });
-    this.#renewals = new Renewals(plan, this.#pool, this.#crew, this.#molds, this.ready, {
-      checkRunning: () => this.#checkRunning(),
+    this.#standing = new Standing(plan, this.#pool, this.#crew, this.#listeners);
+    this.#service = new Service(loop, plan, this.#standing, handover, {
+      onUpgradeStarted: (pid) => this.emit('upgrade-started', { pid }),
+      onUpgradeDone: (pid) => this.emit('upgrade-done', { pid }),
+      onUpgradeFailed: (message) => this.emit('upgrade-failed', { message }),
+      onUpgradeCancelled: () => this.#finishIfEmpty(),
+      onWarning: (message) => this.#warn(message),
+    });
+    this.#renewals = new Renewals(plan, this.#pool, this.#crew, this.#molds, this.#standing, this.ready, {
       settle: () => this.#settle(),
-      cannotFork: (reason) => this.#cannotFork(reason),
+      cannotFork: (reason) => this.#method.cannotFork(reason),
       onReloading: (generation) => this.#reloading(generation),
       onReloaded: (done) => this.emit('reload-done', done),
       onNotReloaded: (failed) => this.emit('reload-failed', failed),
@@ -153,13 +158,19 @@ class Server extends EventEmitter<PreforkEvents> implements PreforkServer {
     });
     this.#aftermath = new Aftermath(this.#pool, this.#renewals, {
       canSpawnInstead: () => this.#crew.method === 'fork',
-      cannotFork: (reason) => this.#cannotFork(reason),
+      cannotFork: (reason) => this.#method.cannotFork(reason),
       canBeFewer: () => this.#pool.target > this.#scope[0],
       resize: (workers) => this.#resize(workers),
       giveUp: (exitCode, message) => this.#giveUp(exitCode, message),
       onBackoff: (backoff) => this.emit('backoff', backoff),
       onWarning: (message) => this.#warn(message),
     });
+    this.#method = new SpawnMethod(plan, this.#crew, this.#molds, this.#standing, {
+      failedEarly: (cause, message) => this.#aftermath.failedEarly(cause, message),
+      giveUp: (exitCode, message) => this.#giveUp(exitCode, message),
+      onDecided: (method, reason) => this.#methodDecided(method, reason),
+    });
+    this.#timers = new Timers(loop);
     this.#watchdog = new Watchdog(plan, monotonic(), { onSlow: (slow) => this.emit('worker-slow', slow) });
     this.#scales = new Scales(plan, options.sampleEvery);
   }
@@ -167,9 +178,11 @@ class Server extends EventEmitter<PreforkEvents> implements PreforkServer {
   // ------------------------------------------------------------------------------- from the start to readiness
 
   async begin(): Promise<void> {
-    if (this.#options.signals) this.#timers.add(obeySignals(this.#loop, this));
+    // Stopped in the turn that it was made in.
+    if (this.#standing.isStopping) return;
+    if (this.#options.signals) this.#timers.hold(obeySignals(this.#loop, this));
     // As a subreaper, and as PID 1 of a container, we are the parent of what the application's programs leave behind.
-    this.#timers.add(reapOrphans(this.#loop));
+    this.#timers.hold(reapOrphans(this.#loop));
     process.title = `forkbeard: monitor [${this.#plan.title}]`;
     try {
       await this.#listeners.open(this.#loop);
@@ -177,100 +190,45 @@ class Server extends EventEmitter<PreforkEvents> implements PreforkServer {
       this.#giveUp(exitCodeOfBind((error as NodeJS.ErrnoException).code), (error as Error).message);
       return;
     }
-    if (this.#isStopping) return this.#finishIfEmpty();
-    if (this.#isOurs) this.#writePidFile();
-    this.#handover?.begin(this.#loop, () => this.#takeOver());
+    this.#service.begin(this.#timers);
     this.emit('listening', { listen: [...this.#listeners.addresses] });
-    this.#every(lookEvery(this.#plan), () => this.#look());
+    // Whoever heard of it may have stopped the server.
+    if (this.#standing.isStopping) return;
+    this.#timers.every(lookEvery(this.#plan), () => this.#look());
     this.#weigh();
-    const { watchdogInterval } = this.#notifier;
-    if (watchdogInterval > 0) this.#every(watchdogInterval, () => this.#notifier.alive());
-    if (this.#plan.spawnMethod === 'spawn') this.#decide('spawn', '');
-    else this.#fork();
+    this.#method.begin(this.#loop, this.#timers, this.#pool.generation);
     this.#settle();
   }
 
-  #fork(): void {
-    try {
-      becomeSubreaper();
-      this.#timers.add(reapOrphans(this.#loop));
-    } catch (error) {
-      this.#cannotFork((error as Error).message);
-      return;
-    }
-    this.#firstMold();
-  }
-
-  #firstMold(): void {
-    const { generation } = this.#pool;
-    this.#molds.load(generation).then(
-      ({ method, hazards }) => {
-        const blocking = hazards.filter((hazard) => hazard.blocking);
-        if (method === 'fork') this.#decide('fork', '');
-        else this.#cannotFork(blocking.map(({ message }) => message).join('; '));
-      },
-      (error: MoldError) => {
-        if (this.#isStopping || this.#aftermath.failedEarly(error.why, error.message)) return;
-        this.#firstMold();
-      },
-    );
-  }
-
-  #decide(method: 'fork' | 'spawn', reason: string): void {
-    if (this.#isStopping) return;
-    this.#reason = reason;
-    this.#crew.method = method;
+  #methodDecided(method: 'fork' | 'spawn', reason: string): void {
     this.emit('method', { method, reason });
     this.#crew.startWaiting();
     this.#settle();
   }
 
-  /** With 'auto' workers are spawned; whoever insists on forks gets the reason. */
-  #cannotFork(reason: string): void {
-    if (this.#plan.spawnMethod === 'fork') {
-      this.#giveUp(EXIT.unsafeFork, `Workers cannot be forked: ${reason}`);
-      return;
-    }
-    this.#decide('spawn', reason);
-    this.#molds.releaseAll();
-  }
-
-  #moldReady(mold: Mold, ms: number): void {
-    this.emit('mold-ready', { pid: mold.pid, generation: mold.generation, ms });
-    this.#crew.startWaiting();
-  }
-
   #completed(): void {
     this.#renewals.complete();
-    if (this.#state === 'reloading' || this.#state === 'ready') return;
+    const { state } = this.#standing;
+    if (state === 'reloading' || state === 'ready') return;
     const { generation } = this.#pool;
     const ms = Math.round(monotonic() - this.#startedAt);
-    this.#state = 'ready';
+    this.#standing.state = 'ready';
     this.emit('ready', { workers: this.#pool.target, generation, ms });
-    if (this.#isOurs) this.#notifier.ready(this.#summary);
-    else this.#handover?.ready();
+    this.#service.ready();
     this.#everComplete = true;
     this.#readiness.resolve();
   }
 
-  /** The monitor before us has let go: the service is ours. */
-  #takeOver(): void {
-    if (this.#isStopping) return;
-    this.#isOurs = true;
-    this.#writePidFile();
-    this.#notifier.ready(this.#summary);
-  }
-
   #reloading(generation: number): void {
     this.emit('reload-started', { generation });
-    if (this.#everComplete) this.#state = 'reloading';
-    this.#notifier.reloading();
+    if (this.#everComplete) this.#standing.state = 'reloading';
+    this.#service.reloading();
   }
 
   #reloadOver(): void {
-    if (this.#isStopping) return;
-    this.#state = this.#pool.open ? 'ready' : 'draining';
-    this.#notifier.ready(this.#summary);
+    if (this.#standing.isStopping) return;
+    this.#standing.state = this.#pool.open ? 'ready' : 'draining';
+    this.#service.reloaded();
   }
 
   // ------------------------------------------------------------------------------- what workers say
@@ -324,7 +282,7 @@ class Server extends EventEmitter<PreforkEvents> implements PreforkServer {
 
   #workerEnded(worker: Worker, record: ExitRecord): void {
     const { member, leavingAt, readyAt } = worker;
-    this.#exits[record.cause] = (this.#exits[record.cause] ?? 0) + 1;
+    this.#standing.count(record.cause);
     this.emit('worker-exit', record);
     this.#pool.ended(member);
     if (leavingAt === undefined) {
@@ -379,16 +337,16 @@ class Server extends EventEmitter<PreforkEvents> implements PreforkServer {
     if (action.do === 'start') this.#crew.start(action.member);
     else {
       // Siblings serve on, or a successor does.
-      const patient = !this.#isStopping || !this.#isOurs;
+      const patient = !this.#standing.isStopping || !this.#service.isOurs;
       this.#crew.retire(action.member, action.why, this.#quick ? 'quick' : 'graceful', patient);
     }
   }
 
   #wakeForNextStart(): void {
-    this.#wake?.[Symbol.dispose]();
     const { nextStart } = this.#pool;
-    if (!Number.isFinite(nextStart) || nextStart === 0) return;
-    this.#wake = this.#loop.watchTime({ after: Math.max(0, nextStart - monotonic()) }, () => this.#settle());
+    // At 0 places wait for the method, not for a time.
+    const wait = nextStart === 0 ? Number.POSITIVE_INFINITY : Math.max(0, nextStart - monotonic());
+    this.#timers.wakeAfter(wait, () => this.#settle());
   }
 
   #look(): void {
@@ -400,36 +358,21 @@ class Server extends EventEmitter<PreforkEvents> implements PreforkServer {
     const next = this.#scales.look(monotonic(), this.#crew.workers, (worker) =>
       this.#tired(worker, 'memory'),
     );
-    this.#after(next, () => this.#weigh());
+    this.#timers.after(next, () => this.#weigh());
+  }
+
+  // ------------------------------------------------------------------------------- what is asked for
+
+  status(): PreforkStatus {
+    return this.#standing.status();
   }
 
   reload(): Promise<void> {
     return this.#renewals.reload();
   }
 
-  // ------------------------------------------------------------------------------- what is asked for
-
-  status(): PreforkStatus {
-    const pool = this.#pool;
-    return {
-      version: 1,
-      pid: this.pid,
-      state: this.#state,
-      application: this.#plan.application,
-      method: this.#crew.method ?? (this.#plan.spawnMethod === 'spawn' ? 'spawn' : 'fork'),
-      reason: this.#reason,
-      generation: pool.generation,
-      listen:
-        this.#listeners.addresses.length > 0 ? [...this.#listeners.addresses] : this.#plan.listen.map(nameOf),
-      target: pool.target,
-      ready: pool.serving.length,
-      workers: pool.members.flatMap((member) => this.#crew.of(member)?.status() ?? []),
-      exits: { ...this.#exits },
-    };
-  }
-
   async scale(workers: number): Promise<void> {
-    this.#checkRunning();
+    this.#standing.checkRunning();
     const [fewest, most] = this.#scope;
     if (!Number.isInteger(workers) || workers < fewest || workers > most) {
       const why = fewest > 1 ? ': with reusePort each of the first has a socket of its own' : '';
@@ -456,11 +399,11 @@ class Server extends EventEmitter<PreforkEvents> implements PreforkServer {
   }
 
   async drain(): Promise<void> {
-    this.#checkRunning();
-    this.#state = 'draining';
+    this.#standing.checkRunning();
+    this.#standing.state = 'draining';
     this.#renewals.abort('The server drains');
     this.#pool.close();
-    this.#notifier.status('Draining');
+    this.#service.draining();
     this.#settle();
     await this.#until(() => this.#crew.empty);
   }
@@ -480,35 +423,9 @@ class Server extends EventEmitter<PreforkEvents> implements PreforkServer {
 
   async upgrade(): Promise<void> {
     await this.ready;
-    this.#checkRunning();
-    if (this.#upgrade !== undefined) {
-      throw stateError('UPGRADE_RUNNING', `An upgrade runs already, to process ${this.#upgrade.pid}`);
-    }
-    try {
-      const upgrade = Upgrade.begin(this.#loop, this.#listeners.all, this.#plan, this.#options.command);
-      this.#upgrade = upgrade;
-      const { pid } = upgrade;
-      this.emit('upgrade-started', { pid });
-      await upgrade.ready;
-      this.#checkRunning();
-      this.#notifier.mainPid(pid);
-      this.#isOurs = false;
-      this.#upgrade = undefined;
-      upgrade.handOver();
-      this.emit('upgrade-done', { pid });
-    } catch (error) {
-      await this.#cancelUpgrade();
-      this.emit('upgrade-failed', { message: (error as Error).message });
-      throw error;
-    }
+    this.#standing.checkRunning();
+    await this.#service.upgrade(this.#listeners.all, this.#options.command);
     await this.#stop('graceful', 'upgrade');
-  }
-
-  /** The successor is gone afterwards, so that it never is one monitor too many. */
-  async #cancelUpgrade(): Promise<void> {
-    await this.#upgrade?.cancel();
-    this.#upgrade = undefined;
-    this.#finishIfEmpty();
   }
 
   stop(options: { quick?: boolean } = {}): Promise<number> {
@@ -521,25 +438,21 @@ class Server extends EventEmitter<PreforkEvents> implements PreforkServer {
 
   // ------------------------------------------------------------------------------- the end
 
-  get #isStopping(): boolean {
-    return this.#state === 'stopping' || this.#state === 'stopped';
-  }
-
   #stop(how: 'graceful' | 'quick', cause: string): Promise<number> {
     const hurry = how === 'quick' && !this.#quick;
-    if (this.#state === 'stopped' || (this.#isStopping && !hurry)) return this.closed;
+    const { isStopping, state } = this.#standing;
+    if (state === 'stopped' || (isStopping && !hurry)) return this.closed;
     this.#quick ||= hurry;
-    this.#state = 'stopping';
+    this.#standing.state = 'stopping';
     this.emit('stopping', { how, cause });
-    if (this.#isOurs) this.#notifier.stopping();
-    void this.#cancelUpgrade();
+    this.#service.stopping();
     this.#readiness.reject(new Error('The server was stopped before it was ready'));
     this.#renewals.abort('The server stops');
     for (const { reject } of this.#waiters) reject(new Error('The server stops'));
     this.#waiters.clear();
     this.#pool.close();
     // Workers give theirs up as they leave: whoever comes now is refused at once, and does not wait for nobody.
-    this.#listeners.close(!this.#isOurs);
+    this.#listeners.close(!this.#service.isOurs);
     if (hurry) this.#hurry();
     this.#settle();
     this.#molds.releaseAll();
@@ -550,7 +463,7 @@ class Server extends EventEmitter<PreforkEvents> implements PreforkServer {
   /** Those too that have been told to take their time. */
   #hurry(): void {
     for (const worker of this.#crew.workers) this.#crew.dismiss(worker, 'quick');
-    this.#after(QUICK_TIMEOUT, () => {
+    this.#timers.after(QUICK_TIMEOUT, () => {
       this.#molds.killAll();
       for (const worker of this.#crew.workers) worker.kill('graceful-deadline');
     });
@@ -558,22 +471,19 @@ class Server extends EventEmitter<PreforkEvents> implements PreforkServer {
 
   /** There is nothing to go on for. */
   #giveUp(exitCode: number, message: string): void {
-    if (this.#isStopping) return;
+    if (this.#standing.isStopping) return;
     this.#exitCode = exitCode;
     this.#readiness.reject(Object.assign(new Error(message), { exitCode }));
     void this.#stop('quick', message);
   }
 
   #finishIfEmpty(): void {
-    if (this.#state !== 'stopping' || this.#upgrade !== undefined) return;
+    if (this.#standing.state !== 'stopping' || this.#service.isUpgrading) return;
     if (!this.#crew.empty || !this.#molds.empty) return;
-    this.#state = 'stopped';
-    this.#wake?.[Symbol.dispose]();
-    for (const timer of this.#timers) timer[Symbol.dispose]();
-    this.#listeners.close(!this.#isOurs);
-    this.#handover?.close();
-    if (this.#plan.pidFile !== null && this.#isOurs) removePidFile(this.#plan.pidFile);
-    this.#notifier.close();
+    this.#standing.state = 'stopped';
+    this.#timers.close();
+    this.#listeners.close(!this.#service.isOurs);
+    this.#service.close();
     close(this.#boardFd);
     this.emit('stopped', { code: this.#exitCode });
     this.#close(this.#exitCode);
@@ -581,47 +491,11 @@ class Server extends EventEmitter<PreforkEvents> implements PreforkServer {
 
   // ------------------------------------------------------------------------------- odds and ends
 
-  get #summary(): string {
-    const { serving, target, generation } = this.#pool;
-    return `${serving.length} of ${target} workers, generation ${generation}`;
-  }
-
-  #checkRunning(): void {
-    if (this.#isStopping) throw stateError('STOPPING', 'The server stops');
-  }
-
-  #writePidFile(): void {
-    const { pidFile } = this.#plan;
-    if (pidFile === null) return;
-    try {
-      writePidFile(pidFile);
-    } catch (error) {
-      this.#warn(`The pid file could not be written: ${(error as Error).message}`);
-    }
-  }
-
   #until(until: () => boolean): Promise<void> {
     return new Promise((resolve, reject) => {
       if (until()) resolve();
       else this.#waiters.add({ until, resolve, reject });
     });
-  }
-
-  #every(ms: number, callback: () => void): void {
-    const again = () => {
-      callback();
-      this.#after(ms, again);
-    };
-    this.#after(ms, again);
-  }
-
-  #after(ms: number, callback: () => void): void {
-    if (this.#state === 'stopped') return;
-    const timer = this.#loop.watchTime({ after: ms }, () => {
-      this.#timers.delete(timer);
-      callback();
-    });
-    this.#timers.add(timer);
   }
 
   #warn(message: string, code?: string): void {
