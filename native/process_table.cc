@@ -48,6 +48,10 @@ int Count(std::span<int32_t> out, Wanted wanted) {
 
 }  // namespace
 
+bool IsShortage(int error) {
+  return error == EMFILE || error == ENFILE || error == ENOMEM || error == ENOBUFS;
+}
+
 bool HasEnded(const ProcessRow& row) { return row.state == 'Z' || row.state == 'X' || row.state == 'x'; }
 
 #if defined(__linux__)
@@ -59,10 +63,11 @@ bool ReadProcess(pid_t pid, ProcessRow* row) {
   if (!file) return false;
   char text[1024];
   ssize_t length = read(file.get(), text, sizeof text - 1);
-  if (length <= 0) return false;
+  if (length < 0) return false;
   text[length] = '\0';
   // The command's name may hold anything, parentheses included.
   char* after = strrchr(text, ')');
+  errno = ESRCH;
   if (after == nullptr || after[1] == '\0') return false;
   row->state = after[2];
   char* at = after + 3;
@@ -85,7 +90,10 @@ int OwnChildren(std::span<int32_t> out) {
 
 #else
 
-bool ReadProcess(pid_t, ProcessRow*) { return false; }
+bool ReadProcess(pid_t, ProcessRow*) {
+  errno = ENOSYS;
+  return false;
+}
 
 int OwnChildren(std::span<int32_t>) { return -ENOSYS; }
 

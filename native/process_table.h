@@ -17,8 +17,11 @@ struct ProcessRow {
   int64_t birth;  // clock ticks from the machine's start: field 22 of /proc/<pid>/stat
 };
 
-// False when there is no such process, or this system does not tell.
+// False when there is no such process, or this system does not tell; or, with `errno` as `IsShortage` wants it, not now.
 bool ReadProcess(pid_t pid, ProcessRow* row);
+
+// We or the machine have too few descriptors, or too little memory: what was asked may be there all the same.
+bool IsShortage(int error);
 
 // A zombie's number waits for its parent; it does nothing any more.
 bool HasEnded(const ProcessRow& row);

@@ -45,12 +45,13 @@ int main() {
   forkbeard::SetCloseOnExec(kControl, true);
   forkbeard::SetNonBlocking(kControl, true);
   int ends[2];
-  if (forkbeard::MakePipe(ends) < 0) return 1;
+  if (int error = forkbeard::MakePipe(ends); error < 0)
+    _exit(forkbeard::shim::Shim(Fd(kControl), error).Run());
   signal_pipe = ends[1];
   // The terminal's signals and others' are for the supervisor.
   for (int number : {SIGPIPE, SIGINT, SIGQUIT, SIGTSTP, SIGTTIN, SIGTTOU, SIGUSR1, SIGUSR2, SIGALRM})
     Handle(number, SIG_IGN);
   for (int number : {SIGCHLD, SIGTERM, SIGHUP}) Handle(number, OnSignal);
   // `exit` would run what nobody needs.
-  _exit(forkbeard::shim::Shim(Fd(kControl), Fd(ends[0])).Run());
+  _exit(forkbeard::shim::Shim(Fd(kControl), ends[0]).Run());
 }

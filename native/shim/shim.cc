@@ -96,6 +96,10 @@ void LetGoOfItsStreams() {
 
 int Shim::Run() {
   parent_ = getppid();
+  if (!signals_) {
+    TellRefusal({signals_error_, static_cast<int>(SpawnStep::kPipe), -1, ""});
+    return 1;
+  }
   while (Turn()) {
   }
   return 0;
@@ -179,7 +183,10 @@ void Shim::OnWire(short events) {
 }
 
 void Shim::OnConnection() {
-  Fd connection(AcceptConnection(listener_.get()));
+  const int accepted = AcceptConnection(listener_.get());
+  // It stays there, and would be reported again at once.
+  if (IsShortage(-accepted)) poll(nullptr, 0, kLook);
+  Fd connection(accepted);
   if (!connection || !IsOurs(connection.get())) return;
   if (wire_.open()) {
     Wire other(std::move(connection));
@@ -284,13 +291,17 @@ void Shim::Start(const std::string& body) {
   refusal = {tree_.Prepare(&plan_), static_cast<int>(SpawnStep::kFork), -1, ""};
   if (Refuse(refusal)) return;
   service_ = tree_.pid();
-  if (!plan_.record.empty()) {
-    refusal = {record_.Write(plan_.record, plan_.record_head, service_), 0, -1, "record"};
-    if (refusal.error < 0) tree_.Abandon();
-    if (Refuse(refusal)) return;
-  }
   ProcessRow row;
-  if (ReadProcess(service_, &row)) birth_ = row.birth;
+  if (ReadProcess(service_, &row)) {
+    birth_ = row.birth;
+  } else if (IsShortage(errno)) {
+    refusal = {-errno, 0, -1, "record"};
+  }
+  if (refusal.error == 0 && !plan_.record.empty()) {
+    refusal = {record_.Write(plan_.record, plan_.record_head, service_), 0, -1, "record"};
+  }
+  if (refusal.error < 0) tree_.Abandon();
+  if (Refuse(refusal)) return;
   refusal = {};
   refusal.error = tree_.Release(&refusal);
   if (Refuse(refusal)) return;
@@ -334,9 +345,13 @@ bool Shim::Refuse(const Refusal& refusal) {
   if (!plan_.listener_made.empty()) unlink(plan_.listener_made.c_str());
   // Whoever hears of it may start it anew at once.
   Leave();
+  TellRefusal(refusal);
+  return true;
+}
+
+void Shim::TellRefusal(const Refusal& refusal) {
   Tell("refused", Field("errno", refusal.error) + Field("step", refusal.step) + Field("fd", refusal.fd) +
                       ",\"where\":\"" + refusal.where + "\"");
-  return true;
 }
 
 void Shim::LookAtTree() {

@@ -20,8 +20,10 @@ namespace forkbeard::shim {
 
 class Shim {
  public:
-  // `control` is connected to the supervisor; `signals` has a byte for each signal that came.
-  Shim(Fd control, Fd signals) : wire_(std::move(control)), signals_(std::move(signals)) {}
+  // `control` is connected to the supervisor; `signals` has a byte for each signal that came, or is the negative errno
+  // that says why there is no such thing.
+  Shim(Fd control, int signals)
+      : wire_(std::move(control)), signals_(signals < 0 ? -1 : signals), signals_error_(signals) {}
 
   // Until there is nothing left to do. Returns the exit code.
   int Run();
@@ -44,6 +46,7 @@ class Shim {
 
   void Start(const std::string& body);
   bool Refuse(const Refusal& refusal);
+  void TellRefusal(const Refusal& refusal);
   int OpenDoor();
   void LookAtTree();
   void Abandoned();
@@ -58,6 +61,7 @@ class Shim {
 
   Wire wire_;
   Fd signals_;
+  int signals_error_;
   Fd listener_;
   std::vector<Relay> relays_;
   Plan plan_;

@@ -13,9 +13,13 @@ namespace {
 
 constexpr mode_t kPrivate = 0600;
 
-std::string Birth(pid_t pid) {
+// 0 or, when it cannot be read now, a negative errno: who is not known is not written down.
+int Birth(pid_t pid, std::string* text) {
   ProcessRow row;
-  return ReadProcess(pid, &row) ? std::to_string(row.birth) : "null";
+  const bool known = ReadProcess(pid, &row);
+  if (!known && IsShortage(errno)) return -errno;
+  *text = known ? std::to_string(row.birth) : "null";
+  return 0;
 }
 
 int WriteAll(int fd, const std::string& text) {
@@ -49,9 +53,12 @@ int Lock::Take(const std::string& path) {
 
 int Record::Write(const std::string& path, const std::string& head, pid_t service) {
   const std::string pid = std::to_string(service);
-  const std::string text = head + ",\"pid\":" + pid + ",\"startTime\":" + Birth(service) +
-                           ",\"groupId\":" + pid + ",\"shim\":{\"pid\":" + std::to_string(getpid()) +
-                           ",\"startTime\":" + Birth(getpid()) + "}}\n";
+  std::string birth, own_birth;
+  if (int error = Birth(service, &birth); error < 0) return error;
+  if (int error = Birth(getpid(), &own_birth); error < 0) return error;
+  const std::string text = head + ",\"pid\":" + pid + ",\"startTime\":" + birth + ",\"groupId\":" + pid +
+                           ",\"shim\":{\"pid\":" + std::to_string(getpid()) + ",\"startTime\":" + own_birth +
+                           "}}\n";
   // All of it or nothing is seen. What an earlier shim did not finish is in our way only.
   const std::string unfinished = path + ".new";
   unlink(unfinished.c_str());

@@ -88,7 +88,11 @@ int Tree::Prepare(Plan* plan) {
   }
   // Orphans that come to us and cannot be seen are no promise.
   ProcessRow self;
-  adopts_ = adopts_ && ReadProcess(getpid(), &self);
+  if (adopts_ && !ReadProcess(getpid(), &self)) {
+    // A shortage passes; what is promised less of now would be so for good.
+    if (IsShortage(errno)) return -errno;
+    adopts_ = false;
+  }
   int hold[2], report[2];
   if (int error = MakePipe(hold); error < 0) return error;
   Fd hold_read(hold[0]);

@@ -70,21 +70,6 @@ test('five hundred orphans at once are all reaped, and the end is told once', as
   expect(heard.exit).toMatchObject({ exitCode: 9 });
 });
 
-test.each([
-  ['exit 0', 0, null],
-  ['exit 1', 1, null],
-  ['exit 126', 126, null],
-  ['exit 128', 128, null],
-  ['exit 255', 255, null],
-  ['kill -KILL $$', null, 'SIGKILL'],
-  ['ulimit -c 0; kill -SEGV $$', null, 'SIGSEGV'],
-  ['kill -USR1 $$', null, 'SIGUSR1'],
-])('"%s" is told as it was', async (script, exitCode, signal) => {
-  const { heard } = start(script);
-  await heard.until('exited');
-  expect(heard.exit).toMatchObject({ exitCode, signal });
-});
-
 test('a state directory that is gone refuses a start, with the step', async () => {
   const path = folder();
   rmSync(path, { recursive: true });

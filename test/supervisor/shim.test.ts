@@ -1,12 +1,12 @@
 /** The shim beside a service, with real programs: what it tells, what it holds, and what outlives whom. */
-import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
-import { constants } from 'node:os';
+import { existsSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Loop, sys } from 'forkbeard';
 import { describe, expect, test } from 'vitest';
 import { shimProgram } from '../../dist/native.js';
 import { Shim, type ShimOptions } from '../../dist/supervisor/shim.js';
 import { lockHolders } from '../../dist/supervisor/state.js';
+import { signalName, signalNumber } from '../../dist/sys/signals.js';
 import { signalSet } from '../process/support.ts';
 import { alive, coupled, environment, eventually, folder, marked, Recorder, run } from './support.ts';
 
@@ -25,16 +25,29 @@ async function ended(options: ShimOptions): Promise<Recorder> {
 }
 
 describe('a service that ends by itself', () => {
-  test.each([0, 1, 42, 127, 128, 255])('with code %i: the code is told', async (code) => {
-    const seen = await ended(coupled(`exit ${code}`));
-    expect(seen.exit).toMatchObject({ pid: seen.pid, exitCode: code, signal: null });
-    expect(seen.names).toEqual(['started', 'exited', 'empty', 'gone']);
-  });
-
-  test.each(['SIGTERM', 'SIGKILL', 'SIGSEGV', 'SIGUSR1'])('by %s: the signal is told', async (signal) => {
-    const number = constants.signals[signal as NodeJS.Signals];
-    const seen = await ended(coupled(`ulimit -c 0; kill -${number} $$`));
-    expect(seen.exit).toMatchObject({ exitCode: null, signal });
+  // What does not end a process cannot end a service.
+  const harmless = ['CHLD', 'CONT', 'STOP', 'TSTP', 'TTIN', 'TTOU', 'URG', 'WINCH'].map(signalNumber);
+  const signals = Array.from({ length: 64 }, (_, i) => i + 1).filter((number) => !harmless.includes(number));
+  const ends = [
+    ...Array.from({ length: 256 }, (_, code) => ({ script: `exit ${code}`, exitCode: code, signal: null })),
+    ...signals.map((number) => ({
+      script: `ulimit -c 0; kill -${number} $$`,
+      exitCode: null,
+      signal: signalName(number),
+    })),
+  ];
+  test('with any code, or by any signal: it is told as it was', async () => {
+    const rest = [...ends];
+    const lane = async () => {
+      for (let end = rest.pop(); end !== undefined; end = rest.pop()) {
+        const { script, exitCode, signal } = end;
+        const seen = await ended(coupled(script, { stdio: { stdout: 'ignore', stderr: 'ignore' } }));
+        expect({ script, ...seen.exit }).toMatchObject({ script, pid: seen.pid, exitCode, signal });
+        expect(seen.names).toEqual(['started', 'exited', 'empty', 'gone']);
+      }
+    };
+    await Promise.all(Array.from({ length: 8 }, lane));
+    expect(ends).toHaveLength(312);
   });
 
   test('is heard to the last word before its end is told', async () => {
@@ -54,14 +67,39 @@ describe('a service that ends by itself', () => {
 });
 
 describe('a service that does not start', () => {
-  test.each([
-    [{ command: ['/does/not/exist'] }, 'ENOENT', 'exec'],
-    [{ command: ['/etc/passwd'] }, 'EACCES', 'exec'],
-    [{ settings: { cwd: '/does/not/exist' } }, 'ENOENT', 'chdir'],
-    [{ settings: { rlimits: { nofile: { soft: 1e12, hard: 1e12 } } } }, 'EPERM', 'setrlimit'],
-    [{ record: { path: '/does/not/exist.pid', head: { service: 'x' } } }, 'ENOENT', 'record'],
-    [{ lock: '/does/not/exist.lock' }, 'ENOENT', 'lock'],
-  ] as [Partial<ShimOptions>, string, string][])('%j: %s in the step %s', async (more, code, step) => {
+  const place = folder();
+  const file = (name: string, text: string, mode: number) => {
+    writeFileSync(join(place, name), text, { mode });
+    return join(place, name);
+  };
+  const loops = join(place, 'loops');
+  symlinkSync('loops', loops);
+  test.each<[string, Partial<ShimOptions>, string, string]>([
+    ['no program', { command: ['/does/not/exist'] }, 'ENOENT', 'exec'],
+    ['a file that is none', { command: ['/etc/passwd'] }, 'EACCES', 'exec'],
+    ['a folder', { command: [place] }, 'EACCES', 'exec'],
+    ['a script that does not say of what', { command: [file('bare', 'exit 0\n', 0o755)] }, 'ENOEXEC', 'exec'],
+    ['a script for nobody', { command: [file('nobody', '#!/does/not/exist\n', 0o755)] }, 'ENOENT', 'exec'],
+    ['a link to itself', { command: [loops] }, 'ELOOP', 'exec'],
+    ['too long a name', { command: [`/${'x'.repeat(256)}`] }, 'ENAMETOOLONG', 'exec'],
+    ['too long an argument', { command: ['/bin/true', 'x'.repeat(1 << 18)] }, 'E2BIG', 'exec'],
+    ['too large an environment', { env: { LARGE: 'x'.repeat(1 << 18) } }, 'E2BIG', 'exec'],
+    ['no working directory', { settings: { cwd: '/does/not/exist' } }, 'ENOENT', 'chdir'],
+    ['a file to work in', { settings: { cwd: '/etc/passwd' } }, 'ENOTDIR', 'chdir'],
+    [
+      'a limit beyond all',
+      { settings: { rlimits: { nofile: { soft: 1e12, hard: 1e12 } } } },
+      'EPERM',
+      'setrlimit',
+    ],
+    [
+      'no place for its record',
+      { record: { path: '/does/not/exist.pid', head: { service: 'x' } } },
+      'ENOENT',
+      'record',
+    ],
+    ['no place for its lock', { lock: '/does/not/exist.lock' }, 'ENOENT', 'lock'],
+  ])('%s', async (_, more, code, step) => {
     const state = folder();
     const record = { path: join(state, 'x.pid'), head: { service: 'x' } };
     const seen = await ended(coupled('exit 0', { record, ...more }));
