@@ -283,6 +283,7 @@ export class Ascent {
       path,
       shim: () => this.#life.run?.info?.shim ?? this.#life.run?.shim.process?.pid ?? null,
       clock: this.#life.clock,
+      onExtension: (ms) => this.#life.run?.shim.extend(ms),
       uid: this.#life.options.settings?.uid,
     });
     return path;

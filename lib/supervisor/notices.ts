@@ -10,6 +10,8 @@ export interface NoticesOptions {
   /** The shim, of which everything came that may speak; null before there is one. */
   readonly shim: () => number | null;
   readonly clock: Clock;
+  /** It needs so many ms more for what it does: its start, which is seen to here, or its stop. */
+  readonly onExtension?: (ms: number) => void;
   /** Whom the service becomes. */
   readonly uid?: number | undefined;
 }
@@ -23,16 +25,18 @@ export class Notices {
   readonly #socket: NotifySocket;
   /** Called when it is ready, or is not any more: while it reloads, and from when it stops. */
   onReadiness: (problem: string | null) => void = () => {};
+  readonly #onExtension: (ms: number) => void;
   #ready = false;
   #beat: number;
   #unwell = false;
   #deadline = Number.POSITIVE_INFINITY;
   #changed: (() => void) | null = null;
 
-  constructor(loop: Loop, { path, shim, clock, uid }: NoticesOptions) {
+  constructor(loop: Loop, { path, shim, clock, uid, onExtension = () => {} }: NoticesOptions) {
     this.path = path;
     this.#clock = clock;
     this.#uid = uid;
+    this.#onExtension = onExtension;
     this.#beat = clock.now();
     this.#socket = new NotifySocket(loop, path, {
       isOurs: (pid) => {
@@ -80,7 +84,10 @@ export class Notices {
     if (watchdog === 'alive') this.#beat = this.#clock.now();
     if (watchdog === 'trigger') this.#unwell = true;
     // As with systemd: from now on, and never less than there was.
-    if (extend !== null) this.#deadline = Math.max(this.#deadline, this.#clock.now() + extend);
+    if (extend !== null) {
+      this.#deadline = Math.max(this.#deadline, this.#clock.now() + extend);
+      this.#onExtension(extend);
+    }
     this.#changed?.();
   }
 

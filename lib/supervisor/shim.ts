@@ -249,6 +249,11 @@ export class Shim {
     }
   }
 
+  /** It needs so many ms more: the step of a stop that is under way lasts that long from now, at least. */
+  extend(ms: number): void {
+    this.#wire.send('E', bytesOf(Int32Array.of(milliseconds(ms))));
+  }
+
   /** It is ready: to be told to a supervisor that adopts it. */
   ready(): void {
     this.#wire.send('R');

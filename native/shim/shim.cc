@@ -231,6 +231,11 @@ void Shim::OnFrame(const Frame& frame) {
   } else if (frame.kind == 'S') {
     std::vector<Step> steps;
     if (ReadSteps(frame.body, &steps)) Begin(std::move(steps));
+  } else if (frame.kind == 'E') {
+    int32_t wait;
+    if (frame.body.size() != sizeof wait) return;
+    memcpy(&wait, frame.body.data(), sizeof wait);
+    if (step_due_ >= 0) step_due_ = std::max(step_due_, Now() + wait);
   } else if (frame.kind == 'R') {
     ready_ = true;
   } else if (frame.kind == 'D' && tree_.pid() == 0) {

@@ -4,6 +4,7 @@
 //   P  the plan, once: sections, each preceded by its length (plan.h)
 //   K  a signal: number, and whom (0 the service's first process, 1 everything of the service)
 //   S  stop: rows of signal and milliseconds to wait after it; the next row is for what is left then
+//   E  extend: the step that is under way lasts so many milliseconds from now, if that is longer than it would
 //   R  it is ready: kept for a supervisor that comes back
 //   B  a beat: the lease begins anew
 //   D  done: the end was heard, the shim may go

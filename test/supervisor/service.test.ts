@@ -1,4 +1,5 @@
 /** A service's starter with real programs: what is asked for at once, what ends by itself, what is in the way. */
+import { execFileSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { sys } from 'forkbeard';
@@ -160,58 +161,6 @@ describe('a start', () => {
   });
 });
 
-describe('sd_notify', () => {
-  // The fixture says what it is told to, over the socket that it finds.
-  const says = (...words: string[]) => `python3 - ${words.map((word) => `'${word}'`).join(' ')} <<'END'
-import os, socket, sys, time
-s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-s.connect(os.environ["NOTIFY_SOCKET"])
-for word in sys.argv[1:]:
-    if word.startswith("sleep "): time.sleep(float(word[6:]))
-    else: s.send(word.replace("|", "\\n").encode())
-time.sleep(1000)
-END`;
-
-  test('says when a service is ready, and how it is', async () => {
-    const x = new Watched(says('STATUS=warming up', 'sleep 0.2', 'READY=1|STATUS=at your service'), {
-      ready: { notify: true, within: PATIENCE, timeout: 0 },
-    });
-    await x.it.start();
-    expect(x.of('ready')[0]?.ms).toBeGreaterThanOrEqual(200);
-    expect(x.it.status().text).toBe('at your service');
-  });
-
-  test('of a stranger is passed over', async () => {
-    const x = new Watched('sleep 1000', { ready: { notify: true, within: PATIENCE, timeout: 0 } });
-    const starting = x.it.start();
-    await x.nth('started');
-    const name = readdirSync(x.state.path).find((file) => file.endsWith('.notify')) as string;
-    const fd = sys.socket('unix', 'dgram');
-    sys.sendTo(fd, Buffer.from('READY=1\nSTATUS=of a stranger'), { path: join(x.state.path, name) });
-    sys.close(fd);
-    await new Promise((resolve) => setTimeout(resolve, 50));
-    expect(x.it.status()).toMatchObject({ state: 'starting', text: null });
-    const stopped = expect(starting).rejects.toMatchObject({ code: 'ERR_FORKBEARD_STOPPED' });
-    await x.it.stop();
-    await stopped;
-    expect(readdirSync(x.state.path)).toEqual(['x.lock']);
-  });
-
-  test('as a watchdog: who is silent for too long is started again', async () => {
-    const x = new Watched(says('READY=1', 'WATCHDOG=1'), {
-      ready: { notify: true, within: PATIENCE, timeout: 0 },
-      live: { notify: true, every: 100, timeout: 100, failures: 2 },
-    });
-    const { pid } = await x.it.start();
-    const again = await x.nth('ready', 2);
-    expect(again.pid).not.toBe(pid);
-    expect(x.of('backoff')[0]).toMatchObject({
-      cause: 'unhealthy',
-      message: expect.stringContaining('WATCHDOG=1'),
-    });
-  });
-});
-
 describe('a service that ends', () => {
   test('is running again, as another process', async () => {
     const x = new Watched('exec sleep 1000');
@@ -241,7 +190,6 @@ describe('a service that ends', () => {
         },
       },
     );
-    const { execFileSync } = await import('node:child_process');
     execFileSync('mkfifo', [join(x.state.path, 'fifo')]);
     await x.it.start();
     writeFileSync(join(x.state.path, 'fifo'), `${code}\n`);
@@ -268,6 +216,33 @@ describe('a service that ends', () => {
     expect(x.of('exit')[0]?.left.length).toBeGreaterThan(0);
     expect(marked(`FORKBEARD_RUN_ID=${first?.runId}`)).toEqual([]);
     expect(x.states).toContain('settling');
+  });
+
+  test('and takes long to be cleared away is one end, however often it is asked for meanwhile', async () => {
+    const deaf = "(trap '' TERM; while :; do sleep 0.05; done) &";
+    const x = new Watched(
+      `[ -e $STATE/again ] && exec sleep 1000; touch $STATE/again; ${deaf} read x < $STATE/fifo; exit 1`,
+      {
+        restart: {
+          type: 'permanent',
+          backoff: { min: 1, max: 1, jitter: 0, resetAfter: 1e6 },
+          intensity: { restarts: 1, within: 1e6 },
+        },
+        stop: [
+          { signal: 'TERM', wait: 200 },
+          { signal: 'KILL', wait: 5000 },
+        ],
+      },
+    );
+    execFileSync('mkfifo', [join(x.state.path, 'fifo')]);
+    await x.it.start();
+    writeFileSync(join(x.state.path, 'fifo'), '');
+    await x.until('settling', () => x.it.state === 'settling');
+    const all = await Promise.all(Array.from({ length: 10 }, () => [x.it.revive(), x.it.start()]).flat());
+    expect(new Set(all.map(({ pid }) => pid)).size).toBe(1);
+    expect(x.it.status()).toMatchObject({ state: 'running', restarts: 1 });
+    expect(x.of('started')).toHaveLength(2);
+    expect(x.of('failed')).toEqual([]);
   });
 
   test('again and again waits longer, and is given up: an event of its own, once', async () => {
