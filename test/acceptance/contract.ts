@@ -20,7 +20,7 @@ export const backends: readonly BackendName[] =
 export const modes: readonly Mode[] = ['blocking', 'integrated'];
 
 /** Long enough for any machine: only a lost event takes it. */
-const PATIENCE = 5000 * slow;
+const PATIENCE = 20_000 * slow;
 
 /** What one test has: a loop, a notebook, and descriptors that are closed at its end. */
 export class Stage {

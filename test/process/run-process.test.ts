@@ -321,7 +321,7 @@ test.runIf(linux)('runs leave no descriptor, however they end', async () => {
   await all();
   const before = openDescriptors().size;
   for (let i = 0; i < 20; i++) await all();
-  expect(openDescriptors().size).toBe(before);
+  expect(openDescriptors().size).toBeLessThanOrEqual(before);
   expect(children()).toEqual([]);
 });
 

@@ -26,7 +26,7 @@ test.runIf(linux)('a thousand, one after the other, leave no descriptor and no z
   for (let i = 0; i < 5; i++) await one();
   const before = openDescriptors().size;
   for (let i = 0; i < 1000; i++) expect((await one()).exitCode).toBe(0);
-  expect(openDescriptors().size).toBe(before);
+  expect(openDescriptors().size).toBeLessThanOrEqual(before);
   expect(children()).toEqual([]);
 });
 

@@ -209,7 +209,8 @@ describe('what they leave', () => {
     await run();
     const before = openDescriptors().size;
     for (let i = 0; i < 20; i++) await run();
-    expect(openDescriptors().size).toBe(before);
+    // Fewer, when what earlier tests left to the collector goes meanwhile.
+    expect(openDescriptors().size).toBeLessThanOrEqual(before);
   });
 
   test('is nothing when their loop closes', async () => {
