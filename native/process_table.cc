@@ -52,7 +52,9 @@ bool IsShortage(int error) {
   return error == EMFILE || error == ENFILE || error == ENOMEM || error == ENOBUFS;
 }
 
-bool HasEnded(const ProcessRow& row) { return row.state == 'Z' || row.state == 'X' || row.state == 'x'; }
+bool HasEnded(const ProcessRow& row) {
+  return (row.state == 'Z' && row.threads <= 1) || row.state == 'X' || row.state == 'x';
+}
 
 #if defined(__linux__)
 
@@ -75,6 +77,7 @@ bool ReadProcess(pid_t pid, ProcessRow* row) {
   for (long long& number : numbers) number = strtoll(at, &at, 10);
   row->parent = static_cast<pid_t>(numbers[0]);
   row->group = static_cast<pid_t>(numbers[1]);
+  row->threads = static_cast<int>(numbers[16]);
   row->birth = numbers[18];
   return true;
 }

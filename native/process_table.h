@@ -14,6 +14,7 @@ struct ProcessRow {
   char state;  // as in ps: R, S, D, T, t, Z, X
   pid_t parent;
   pid_t group;
+  int threads;
   int64_t birth;  // clock ticks from the machine's start: field 22 of /proc/<pid>/stat
 };
 
@@ -23,7 +24,8 @@ bool ReadProcess(pid_t pid, ProcessRow* row);
 // We or the machine have too few descriptors, or too little memory: what was asked may be there all the same.
 bool IsShortage(int error);
 
-// A zombie's number waits for its parent; it does nothing any more.
+// A zombie's number waits for its parent; it does nothing any more. A process whose first thread alone has ended looks
+// like one, and is none.
 bool HasEnded(const ProcessRow& row);
 
 // How many processes of the group have not ended, the first of them in `out`; or a negative errno.

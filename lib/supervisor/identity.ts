@@ -3,7 +3,8 @@
  * anything is sent to a process that is not held otherwise, and before a record is believed. A fact that cannot be read
  * is an answer of its own, and it never means that a process may be killed.
  */
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
+import { stateError } from '../sys/errors.ts';
 
 export interface Identity {
   readonly pid: number;
@@ -24,12 +25,36 @@ export interface ProcessFacts {
   readonly state: string;
   readonly parent: number;
   readonly group: number;
+  readonly threads: number;
   readonly startTime: number;
 }
 
 const LARGEST_PID = 0x7fff_ffff;
 
 let boot: string | null | undefined;
+
+/**
+ * Throws where /proc is not that of the numbers that we have: it names other processes by them (another pid namespace's,
+ * as after `unshare --pid` alone), or nobody. Nothing that is said of a process would be true.
+ */
+export function requireProcessTable(): void {
+  if (process.platform !== 'linux') return;
+  let status = '';
+  try {
+    status = readFileSync('/proc/self/status', 'latin1');
+  } catch {
+    // It is not mounted, or does not know us.
+  }
+  // All our numbers, from the namespace of /proc inwards; the older line has the first of them.
+  const [, numbers] = /^NSpid:\s*(.*)$/m.exec(status) ?? /^Pid:\s*(.*)$/m.exec(status) ?? [];
+  if (numbers === String(process.pid)) return;
+  throw stateError(
+    'PROCESS_TABLE',
+    numbers === undefined
+      ? '/proc is not mounted, and without it nobody knows which processes there are'
+      : '/proc is that of another pid namespace; mount it anew in this one (as unshare --mount-proc does)',
+  );
+}
 
 /** Another one after each start of the machine; null where the system does not tell. */
 export function bootId(): string | null {
@@ -48,7 +73,7 @@ export function factsOf(pid: number): ProcessFacts | 'gone' | 'unreadable' {
   try {
     const facts = parse(readFileSync(`/proc/${pid}/stat`, 'latin1'));
     if (facts === null) return 'unreadable';
-    return 'ZXx'.includes(facts.state) ? 'gone' : facts;
+    return hasEnded(facts) ? 'gone' : facts;
   } catch {
     // Hidden from us, perhaps (hidepid), or this system has no /proc.
     return exists(pid) ? 'unreadable' : 'gone';
@@ -74,7 +99,7 @@ export function identify(pid: number): Identity | null {
 /** A variable of the environment that the program was started with. Null when that cannot be read. */
 export function initialVariable(pid: number, name: string): string | undefined | null {
   try {
-    const variables = readFileSync(`/proc/${pid}/environ`, 'latin1').split('\0');
+    const variables = environmentOf(pid).split('\0');
     return variables.find((variable) => variable.startsWith(`${name}=`))?.slice(name.length + 1);
   } catch {
     return null;
@@ -90,13 +115,39 @@ export function commandOf(pid: number): string {
   }
 }
 
+/** Also a process whose first thread alone has ended is a zombie to look at, and has no environment: the others have. */
+function hasEnded({ state, threads }: ProcessFacts): boolean {
+  return state === 'Z' ? threads <= 1 : 'Xx'.includes(state);
+}
+
+function environmentOf(pid: number): string {
+  const own = environmentAt(`/proc/${pid}/environ`);
+  if (own !== '') return own;
+  for (const thread of readdirSync(`/proc/${pid}/task`)) {
+    const its = environmentAt(`/proc/${pid}/task/${thread}/environ`);
+    if (its !== '') return its;
+  }
+  return '';
+}
+
+function environmentAt(path: string): string {
+  try {
+    return readFileSync(path, 'latin1');
+  } catch (error) {
+    // What newer kernels say of a thread that has ended.
+    if ((error as NodeJS.ErrnoException).code === 'ESRCH') return '';
+    throw error;
+  }
+}
+
 function parse(stat: string): ProcessFacts | null {
   // The command's name may hold anything, parentheses included.
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
   const [state, parent, group] = fields;
+  const threads = Number(fields[17]);
   const startTime = Number(fields[19]);
   if (state === undefined || !Number.isSafeInteger(startTime)) return null;
-  return { state, parent: Number(parent), group: Number(group), startTime };
+  return { state, parent: Number(parent), group: Number(group), threads, startTime };
 }
 
 function exists(pid: number): boolean {

@@ -24,6 +24,7 @@ import type {
 } from './contract.ts';
 import { Group, type GroupAround } from './group.ts';
 import { unlessAborted } from './health.ts';
+import { requireProcessTable } from './identity.ts';
 import type { ServiceAround } from './life.ts';
 import { Modes } from './modes/modes.ts';
 import { Needs } from './needs.ts';
@@ -45,7 +46,8 @@ export interface SupervisorAround {
  * Keeps programs running, as its options say. Making it starts nothing: `start` does. `await using` stops it.
  *
  * Throws `ERR_FORKBEARD_INVALID_OPTION` or `ERR_FORKBEARD_UNKNOWN_OPTION`, which name the option, and
- * `ERR_FORKBEARD_STATE_DIR` for a state directory that others could write to.
+ * `ERR_FORKBEARD_STATE_DIR` for a state directory that others could write to, and `ERR_FORKBEARD_PROCESS_TABLE` on a
+ * Linux whose /proc is not that of our pid namespace.
  */
 export class Supervisor extends EventEmitter<SupervisorEvents> implements SupervisorFace {
   static readonly #plans = new WeakSet<object>();
@@ -79,6 +81,7 @@ export class Supervisor extends EventEmitter<SupervisorEvents> implements Superv
   constructor(options: SupervisorOptions, around: SupervisorAround = {}) {
     super();
     const plan = Supervisor.#planFrom(options);
+    requireProcessTable();
     this.#loop = around.loop ?? Loop.current();
     this.#clock = around.clock ?? clockOf(this.#loop);
     this.#state = plan.stateDir === null ? new StateDirectory() : new StateDirectory(plan.stateDir);

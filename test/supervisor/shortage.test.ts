@@ -10,7 +10,7 @@ import { coupled, eventually, fixture, folder, marked, Recorder } from './suppor
 
 const loop = Loop.current();
 
-const errors = { EPERM: 1, EAGAIN: 11, ENOMEM: 12, EACCES: 13, ENFILE: 23, EMFILE: 24 };
+const errors = { EPERM: 1, EAGAIN: 11, ENOMEM: 12, EACCES: 13, ENFILE: 23, EMFILE: 24, ENOLCK: 37 };
 /** As the child makes them: x64, arm64. */
 const calls = {
   setpgid: [109, 154],
@@ -74,6 +74,8 @@ describe.runIf(process.platform === 'linux')('a service that does not start beca
     ['fork', 'ENOMEM', 'fork'],
     ['pipe2', 'EMFILE', 'pipe'],
     ['setpgid', 'EPERM', 'setpgid'],
+    // NFS without its lock daemon.
+    ['flock', 'ENOLCK', 'lock'],
     ['setsid', 'EPERM', 'setsid', { group: 'session' }],
     ['setpriority', 'EACCES', 'setpriority', { settings: { nice: 0 } }],
     ['prlimit', 'EPERM', 'setrlimit', { settings: { rlimits: { core: { soft: 0 } } } }],
