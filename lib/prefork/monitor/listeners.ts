@@ -31,8 +31,11 @@ export interface ListenerOptions {
   onBusy(error: NodeJS.ErrnoException, delay: number): void;
 }
 
-/** Waits after an attempt at an address that is in use, ms: five seconds in all. */
-const RETRIES = [100, 200, 400, 800, 1000, 1000, 1500];
+/**
+ * Waits after an attempt at an address that is in use, ms: eight seconds in all. A worker that hangs holds it for six
+ * when its monitor was killed (`WITHOUT_MONITOR` and `AFTER_LIMIT` of worker.ts), and the next monitor is to outlast that.
+ */
+const RETRIES = [100, 200, 400, 800, 1500, 2000, 3000];
 
 interface Bound {
   target: string;
