@@ -1,6 +1,9 @@
+import { execFile } from 'node:child_process';
 import { existsSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 import { describe, expect, test } from 'vitest';
 import {
   application,
@@ -8,7 +11,7 @@ import {
   folder,
   HELLO,
   lives,
-  load,
+  PATIENCE,
   poolIsBack,
   type Served,
   serve,
@@ -205,25 +208,19 @@ describe.each(methods)('a monitor, with %s', (method) => {
     // Dozens of processes are started, by spawn each loads the application.
   }, 60_000);
 
-  test('survives workers and molds that are killed at random under load, and is back to size each time', async () => {
-    const server = serve(application(HELLO).url, { plan: { workers: 4, spawnMethod: method } });
-    await server.hears('ready');
-    const result = load(await server.port(), 4, 8);
-    let over = false;
-    void result.then(() => {
-      over = true;
-    });
-    while (!over) {
-      const victims = family(server);
-      const victim = victims[Math.floor(Math.random() * victims.length)];
-      if (victim !== undefined) process.kill(victim, 'SIGKILL');
-      await poolIsBack(server, 4);
-    }
-    expect((await result).requests).toBeGreaterThan(0);
-    expect(server.told.filter(({ event }) => event === 'uncaught')).toEqual([]);
-    await server.hears('ready');
-    server.kill('SIGTERM');
-    expect(await server.exited).toEqual([0, null]);
-    expect(family(server)).toEqual([]);
+  test('is one of many whose processes are killed at random under load, themselves included', {
+    timeout: 4 * PATIENCE,
+  }, async () => {
+    const soak = fileURLToPath(new URL('../../scripts/soak-server.mjs', import.meta.url));
+    const { stdout } = await promisify(execFile)(process.execPath, [
+      soak,
+      '--seconds=4',
+      `--method=${method}`,
+    ]);
+    const { blows, answered, failed } = JSON.parse(stdout);
+    expect(blows.worker + blows.mold + blows.newborn).toBeGreaterThan(2);
+    expect(blows.monitor).toBeGreaterThan(0);
+    expect(answered.all).toBeGreaterThan(0);
+    expect(failed).toBe(0);
   });
 });
