@@ -1,13 +1,16 @@
 /** Standard output whose reader is slow, stopped or gone. The descriptors are real; the reader is the test. */
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { readFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { Loop, sys } from 'forkbeard';
 import { afterEach, describe, expect, test } from 'vitest';
 import { Outlet } from '../../dist/daemon/outlet.js';
 
 const line = (number: number) => `${String(number).padStart(99, '.')}\n`;
 const count = 20_000;
+const hasScript = spawnSync('script', ['--version']).status === 0;
 
 let open: number[] = [];
 afterEach(() => {
@@ -129,4 +132,32 @@ describe('a program that ends', () => {
     expect(await once(child, 'exit')).toEqual([0, null]);
     child.stdout?.destroy();
   });
+
+  test.skipIf(!hasScript)(
+    'ends without a terminal that takes nothing (needs script)',
+    async () => {
+      const home = mkdtempSync(join(tmpdir(), 'forkbeard-outlet-'));
+      const [go, done] = [join(home, 'go'), join(home, 'done')];
+      const waits = `
+      import { existsSync, writeFileSync } from 'node:fs';
+      const turn = () => new Promise((resolve) => setTimeout(resolve, 5));
+      console.log('waits');
+      while (!existsSync(${JSON.stringify(go)})) await turn();
+      ${program}
+      process.on('exit', () => writeFileSync(${JSON.stringify(done)}, ''));
+    `;
+      writeFileSync(join(home, 'waits.mjs'), waits);
+      const terminal = spawn('script', ['-qfc', `exec ${process.execPath} ${home}/waits.mjs`, '/dev/null'], {
+        stdio: ['pipe', 'pipe', 'inherit'],
+      });
+      await once(terminal.stdout, 'data');
+      terminal.kill('SIGSTOP');
+      writeFileSync(go, '');
+      await expect.poll(() => existsSync(done), { timeout: 60_000 }).toBe(true);
+      terminal.kill('SIGKILL');
+      await once(terminal, 'close');
+      rmSync(home, { recursive: true });
+    },
+    90_000,
+  );
 });
