@@ -65,23 +65,30 @@ export async function supervise(file: string, flags: SuperviseFlags): Promise<nu
   if (onTerminal) standardOutput().onLost = (lines) => log.lost(lines);
   const supervisor = supervisorOf(plan);
   const independent = flags.leaveIndependent ? 'leave' : 'stop';
-  const running = await openSupervisor(supervisor, {
+  const opening = openSupervisor(supervisor, {
     ...settings,
     log,
     opentelemetry: flags.opentelemetry ?? false,
     independent,
     reload: async () => supervisor.follow(await planIn(file, flags)),
   });
-  const signals = obey(running, log);
+  // From here on there is something to tidy up: what is asked for meanwhile is done as soon as it can be.
+  const signals = obey(opening, log);
+  const running = await opening.catch((error) => {
+    signals[Symbol.dispose]();
+    throw error;
+  });
   const hide = screen === undefined ? () => {} : showLive(supervisor, screen);
   log.note('info', 'supervising', `supervising ${resolve(file)}`, { file: resolve(file), pid: process.pid });
   let refused: number | undefined;
-  // What becomes of each service is told by its events; this is about all of them.
-  supervisor.start().catch((error: NodeJS.ErrnoException) => {
-    refused = (error.code === undefined ? undefined : EXIT_OF[error.code]) ?? 1;
-    log.note('error', 'start-failed', error.message, { code: error.code });
-    running.shutdown({ quick: true }).catch(() => {});
-  });
+  const start = () =>
+    // What becomes of each service is told by its events; this is about all of them.
+    supervisor.start().catch((error: NodeJS.ErrnoException) => {
+      refused = (error.code === undefined ? undefined : EXIT_OF[error.code]) ?? 1;
+      log.note('error', 'start-failed', error.message, { code: error.code });
+      running.shutdown({ quick: true }).catch(() => {});
+    });
+  if (!signals.isStopping) void start();
   const report = await running.finished;
   signals[Symbol.dispose]();
   hide();
@@ -143,22 +150,23 @@ function parsed<T>(option: string, parse: () => Parsed<T>): T {
 // ------------------------------------------------------------------------------------- signals
 
 /** They keep the process there, also when no service runs. */
-function obey(running: Running, log: Log): Disposable {
+function obey(opening: Promise<Running>, log: Log): Disposable & { readonly isStopping: boolean } {
   const loop = Loop.current();
   let asked = 0;
   const stop = (signal: string) => () => {
     const quick = asked++ > 0;
     const how = quick ? 'at once' : 'in reverse order';
     log.note('info', 'stopping', `stopping all services ${how} (${signal})`, { signal, quick });
-    running.shutdown({ quick }).catch(() => {});
+    opening.then((running) => running.shutdown({ quick })).catch(() => {});
   };
   const watchers = [
     ...['SIGTERM', 'SIGINT', 'SIGQUIT'].map((signal) => loop.watchSignal(signal, stop(signal))),
-    loop.watchSignal('SIGUSR1', () => running.reopenLogs()),
+    loop.watchSignal('SIGUSR1', () => void opening.then((running) => running.reopenLogs()).catch(() => {})),
     // A terminal that closes says it as well: the services outlive that, and an unchanged file changes nothing.
     loop.watchSignal('SIGHUP', () => {
       log.note('info', 'reloading', 'the configuration is read anew (SIGHUP)', {});
-      running.reload().catch((error: NodeJS.ErrnoException) => {
+      const reloaded = opening.then((running) => running.reload());
+      reloaded.catch((error: NodeJS.ErrnoException) => {
         log.note('error', 'reload-failed', `the configuration stays as it was: ${error.message}`, {
           code: error.code,
         });
@@ -166,6 +174,9 @@ function obey(running: Running, log: Log): Disposable {
     }),
   ];
   return {
+    get isStopping() {
+      return asked > 0;
+    },
     [Symbol.dispose]: () => {
       for (const watcher of watchers) watcher.stop();
     },

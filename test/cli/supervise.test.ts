@@ -214,6 +214,23 @@ describe('forkbeard supervise', { timeout: 60_000 * slow }, () => {
     expect(await supervisor.exited).toBe(0);
   });
 
+  it.each(['SIGTERM', 'SIGHUP'] as const)('a %s before it is up is not lost', async (signal) => {
+    const file = join(folder, `services-${files++}.mjs`);
+    // Comes when the file has been read, and its control socket is about to be there.
+    const told = `setTimeout(() => process.kill(process.pid, ${JSON.stringify(signal)}), 0)`;
+    writeFileSync(file, `${told};\nexport default { services: { web: { command: ['sleep', '1000'] } } };\n`);
+    const supervisor = supervise(file);
+    if (signal === 'SIGHUP') {
+      await supervisor.event('reconfigured');
+      await up(supervisor, 1);
+      expect(await supervisor.stop()).toBe(0);
+    }
+    expect(await supervisor.exited).toBe(0);
+    expect(supervisor.lines.at(-1)).toMatchObject({ event: 'shutdown', code: 0 });
+    expect(existsSync(join(folder, 'forkbeard', `${supervisor.child.pid}.ctl`))).toBe(false);
+    if (signal === 'SIGTERM') expect(supervisor.lines.filter(({ event }) => event === 'started')).toEqual([]);
+  });
+
   it('when it is killed, nothing of its services is left', async () => {
     const supervisor = supervise(configuration({ a: sleeper, b: sleeper, c: stubborn }));
     await up(supervisor, 3);
