@@ -4,7 +4,7 @@ import { chmodSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Loop } from 'forkbeard';
 import { Supervisor } from 'forkbeard/supervisor';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, onTestFinished, test } from 'vitest';
 import { Overseen, script, sleeper } from './overseen.ts';
 import { alive, folder, marked, within } from './support.ts';
 
@@ -356,9 +356,16 @@ test('a clock that is set does nothing: backoff and intensity go by the one that
     { services: { a: { ...sleeper, intensity: { restarts: 1, within: '1h' } } } },
     { loop, clock },
   );
+  // And the machine's own is set back by a year, and then far into the future.
+  const wall = Date.now;
+  onTestFinished(() => {
+    Date.now = wall;
+  });
   await s.it.start();
+  Date.now = () => wall() - 365 * 86_400_000;
   kill(s.pid('a'));
   await s.nth('ready', 'a', 2);
+  Date.now = () => wall() + 100 * 365 * 86_400_000;
   offset += 2 * 3_600_000;
   kill(s.pid('a'));
   await s.nth('ready', 'a', 3);

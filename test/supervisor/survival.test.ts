@@ -3,6 +3,7 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { readRecord } from '../../dist/supervisor/state.js';
 import { PATIENCE } from '../process/support.ts';
 import { Overseen, script, sleeper } from './overseen.ts';
 import { alive, eventually, folder, marked, type Running, run, within } from './support.ts';
@@ -15,7 +16,7 @@ const shimOf = (stateDir: string, service: string): number =>
   (JSON.parse(readFileSync(join(stateDir, `${service}.pid`), 'utf8')) as { shim: { pid: number } }).shim.pid;
 
 describe('a supervisor that is killed', () => {
-  test('takes a hundred services with it', async () => {
+  test('takes a hundred services with it, that have all been killed at once before, and came back once each', async () => {
     const stateDir = folder();
     const names = Array.from({ length: 100 }, (_, i) => `s${i}`);
     const services = Object.fromEntries(
@@ -25,7 +26,17 @@ describe('a supervisor that is killed', () => {
     const told = (await it.next()) as Told;
     expect(Object.values(told).every(({ state }) => state === 'running')).toBe(true);
     const mark = `FORKBEARD_STATE_DIR=${stateDir}`;
-    expect(marked(mark).length).toBe(100);
+    const first = marked(mark);
+    expect(first.length).toBe(100);
+    for (const pid of first) process.kill(pid, 'SIGKILL');
+    const isAnother = (name: string) => {
+      const found = readRecord(join(stateDir, `${name}.pid`));
+      return found.kind === 'record' && !first.includes(found.record.pid);
+    };
+    await eventually('a hundred others', () => names.every(isAnother));
+    // Written down before they run.
+    await eventually('all of them', () => marked(mark).length === 100);
+    expect(marked(mark).filter((pid) => first.includes(pid))).toEqual([]);
     await it.kill('SIGKILL');
     await eventually('nothing left', () => marked(mark).length === 0);
   });
