@@ -1,25 +1,30 @@
 /**
  * What JavaScript puts right in a forked child before anything of the user's runs there: everything that Node or the
  * parent's program set up for the parent and that would run, answer or repeat itself in the child. Native code
- * (`native/fork.cc`) has seen to threads, the event loop, handles and signals by then. Called once in each child.
+ * (`native/fork.cc`) has seen to threads, the event loop, handles and signals by then. Called once in each child, and
+ * rehearsed in the parent.
  */
+import type { AsyncResource } from 'node:async_hooks';
 import { EventEmitter } from 'node:events';
 import { createRequire } from 'node:module';
 import { constants } from 'node:os';
-import { inspect } from 'node:util';
-import { takeCoverage } from 'node:v8';
 import { nativeLoop } from '../loop/native-loop.ts';
-import { renewEntropy } from './entropy.ts';
+import { now } from '../loop/time.ts';
+import type { ForkContext } from './contract.ts';
+import { type Randomness, randomness, renewEntropy } from './entropy.ts';
+import type { Loop } from './loop.ts';
 import { nativeFork } from './native-fork.ts';
-import { silenceNodeTimers } from './node-timers.ts';
-import { complain, finishOutput, forgetOutput } from './output.ts';
+import { type NodeTimers, nodeTimers, silenceNodeTimers } from './node-timers.ts';
+import { forgetOutput } from './output.ts';
+import { disownEnds, type PipeEnd, pipeEnds } from './pipe-end.ts';
+import { endThrown, leadTheWayOut, live, type Self, takeOverTheEnd } from './way-out.ts';
 
 const require = createRequire(import.meta.url);
 
-const EXIT_UNSETTLED = 13;
-const EXIT_THROWN = 255;
-const UNSETTLED =
-  'Warning: the promise that the code of fork() returned is not settled, and nothing can settle it\n';
+/** How long V8 surely keeps what it has compiled, ms. */
+const KEPT = 1000;
+/** With the second time V8 begins to note where it finds what it looks for. */
+const TIMES = 2;
 
 /** Listeners of `process` that are Node's own. */
 const NODES_OWN: Record<string, string> = {
@@ -28,174 +33,169 @@ const NODES_OWN: Record<string, string> = {
   warning: 'onWarning',
 };
 
-/** Parts of `process` that its types do not tell. */
-interface Internals {
-  _events: Record<string | symbol, unknown>;
-  _exiting?: boolean;
-  _fatalException: (error: unknown, fromPromise: boolean) => boolean;
-  reallyExit: (code?: number) => never;
-  _tickCallback?: () => void;
-  channel?: unknown;
-}
-
-const internals = process as unknown as Internals;
-
+/** What a child is to be. */
 export interface Becoming {
+  code(context: ForkContext): unknown;
+  /** Of who asked for the child. */
+  scope: Pick<AsyncResource, 'runInAsyncScope'>;
+  /** The loop of this thread. */
+  current(): Loop;
   keepSignals: boolean;
+  /** All descriptors but those on a list are closed already. */
+  listed: boolean;
   title: string | undefined;
 }
 
-export function becomeChild({ keepSignals, title }: Becoming): void {
+type Run = (code: () => unknown, fail: (error: unknown) => never) => void;
+
+/** What is put right, and who hears of it. A rehearsal has stand-ins for all of it. */
+interface Surroundings {
+  process: Self;
+  leadTheWayOut(): void;
+  timers: NodeTimers | null;
+  randomness: Randomness;
+  ends: Set<PipeEnd>;
+  /** Modules of Node's that have an agent. */
+  agents: readonly string[];
+  globals: Record<symbol, unknown>;
+  report(): void;
+  fail(error: unknown): never;
+}
+
+/** Runs the child's code by `run`, in a process that is its own. */
+export function becomeChild(becoming: Becoming, run: Run): void {
+  begin(ours(), becoming, run);
+}
+
+function ours(): Surroundings {
+  return {
+    process: process as Self,
+    leadTheWayOut: takeOverTheEnd,
+    timers: nodeTimers(),
+    randomness: randomness(),
+    ends: pipeEnds,
+    agents: ['http', 'https'],
+    globals: globalThis as Record<symbol, unknown>,
+    report: nativeFork().report,
+    fail: endThrown,
+  };
+}
+
+function begin(ours: Surroundings, becoming: Becoming, run: Run): void {
+  const { code, scope, current } = becoming;
+  let context: ForkContext;
+  try {
+    putRight(ours, becoming);
+    context = contextOf(current);
+    ours.report();
+  } catch (error) {
+    ours.fail(error);
+  }
+  run(() => scope.runInAsyncScope(code, undefined, context), ours.fail);
+}
+
+function putRight(ours: Surroundings, { keepSignals, listed, title }: Becoming): void {
+  const { process } = ours;
   const pid = nativeLoop().processId();
   Object.defineProperty(process, 'pid', { value: pid, enumerable: true, configurable: true });
-  takeOverTheEnd();
-  forgetListeners(keepSignals);
-  forgetChannel();
-  forgetOutput();
-  silenceNodeTimers();
-  forgetConnections();
-  renewEntropy();
+  ours.leadTheWayOut();
+  forgetListeners(process, keepSignals);
+  forgetChannel(process);
+  forgetOutput(process);
+  silenceNodeTimers(ours.timers);
+  forgetConnections(ours);
+  renewEntropy(ours.randomness);
   if (title !== undefined) process.title = title;
+  // With a list, what it does not name is closed already, and what it names stays.
+  disownEnds(ours.ends, !listed);
 }
 
-/** Runs the child's program; it never returns into the parent's. */
-export function live(code: () => unknown): void {
-  let result: unknown;
-  let later: boolean;
-  try {
-    result = code();
-    later = typeof (result as PromiseLike<unknown> | undefined)?.then === 'function';
-  } catch (error) {
-    endThrown(error);
-  }
-  if (!later) {
-    endWith(result);
-    return;
-  }
-  unsettled = true;
-  (result as PromiseLike<unknown>).then(
-    (value) => {
-      unsettled = false;
-      endWith(value);
+/** Its loop is made when it is asked for: many a child needs none. */
+function contextOf(current: () => Loop): ForkContext {
+  return {
+    get loop() {
+      return current();
     },
-    (error) => endThrown(error),
-  );
+    pid: process.pid,
+    parentPid: process.ppid,
+  };
 }
 
-/** A child that forks where it stands runs its code and ends: nothing of the parent's stack comes back. */
-export function liveSync(code: () => unknown): never {
-  try {
-    const result = code();
-    if (typeof (result as PromiseLike<unknown> | undefined)?.then === 'function') {
-      throw new TypeError('The code of forkSync returned a promise, and nothing runs in this child after it');
-    }
-    endWith(result);
-  } catch (error) {
-    endThrown(error);
-  }
-  return process.exit();
-}
+// -------------------------------------------------------------------------------------------- rehearsal
 
-/** Tells on stderr what went wrong and ends, as after an exception of the child's code. */
-export function endThrown(error: unknown): never {
-  complain(`${typeof error === 'object' ? inspect(error) : `Uncaught ${inspect(error)}`}\n`);
-  return process.exit(EXIT_THROWN);
-}
-
-function endWith(value: unknown): void {
-  if (typeof value === 'number') process.exit(value & 0xff);
-}
-
-// ------------------------------------------------------------------------------------------- the end
-
-/** The code's promise is not settled yet. */
-let unsettled = false;
-let ending = false;
+let rehearsed = Number.NEGATIVE_INFINITY;
 
 /**
- * Node's own way out joins threads that do not exist here. All ways, `process.exit`, the natural end of the loop and an
- * uncaught exception, come through `process.emit('exit')`, `process.reallyExit` or `process._fatalException`.
+ * V8 compiles a function when it is called for the first time, and lets go of what was not called during some
+ * collections. Each child would compile all of this file again, which took longer than all the rest between the fork and
+ * its first line. So the parent does here what a child will do, with things that are nobody's.
  */
-function takeOverTheEnd(): void {
-  const emit = EventEmitter.prototype.emit;
-  const fatal = internals._fatalException;
-  let failing = false;
-  process.exitCode = undefined as never;
-  internals._exiting = false;
-  ending = false;
-  unsettled = false;
-
-  internals.reallyExit = (code) => end(code ?? 0);
-  // Not the one that is there: packages put themselves before it to hear of the parent's end.
-  process.emit = function (this: unknown, event: string | symbol, ...args: unknown[]): boolean {
-    if (event === 'beforeExit') return leaveUnlessBusy(args);
-    if (event !== 'exit') return Reflect.apply(emit, process, [event, ...args]);
-    // An uncaught exception is printed first, see below.
-    if (failing || ending) return false;
-    return leave(Number(args[0] ?? 0));
-  } as typeof process.emit;
-
-  internals._fatalException = (error, fromPromise) => {
-    failing = true;
-    let handled: boolean;
-    try {
-      handled = fatal.call(process, error, fromPromise);
-    } catch (second) {
-      complain(`${inspect(second)}\n`);
-      process.exitCode = 7;
-      handled = false;
-    }
-    failing = false;
-    if (handled) return true;
-    complain(`${inspect(error)}\n\nNode.js ${process.version}\n`);
-    return leave(Number(process.exitCode ?? 1));
-  };
-
-  // A moment later Node would find that the parent's main module still awaits something, and complain and say 13.
-  function leaveUnlessBusy(args: unknown[]): boolean {
-    const heard: boolean = Reflect.apply(emit, process, ['beforeExit', ...args]);
-    internals._tickCallback?.();
-    if (nativeFork().hasWork()) return heard;
-    if (!unsettled || process.exitCode !== undefined) return leave(0);
-    complain(UNSETTLED);
-    return leave(EXIT_UNSETTLED);
-  }
-
-  function leave(code: number): never {
-    ending = true;
-    internals._exiting = true;
-    process.exitCode ??= code;
-    try {
-      Reflect.apply(emit, process, ['exit', process.exitCode]);
-    } catch (error) {
-      complain(`${inspect(error)}\n`);
-      process.exitCode = 7;
-    }
-    return end(Number(process.exitCode));
+export function rehearse(): void {
+  if (now() - rehearsed < KEPT) return;
+  rehearsed = now();
+  for (let i = 0; i < TIMES; i++) {
+    const standIns = makeStandIns();
+    begin(standIns, NOTHING, live);
+    standIns.process.emit('exit', 0);
   }
 }
 
-function end(code: number): never {
-  finishOutput();
-  if (process.env['NODE_V8_COVERAGE']) takeCoverage();
-  return nativeFork().end(code & 0xff);
+const NOTHING: Becoming = {
+  code: () => {},
+  scope: { runInAsyncScope: (code, _, ...args) => code.apply(undefined as never, args) },
+  current: () => undefined as never,
+  keepSignals: false,
+  listed: false,
+  title: undefined,
+};
+
+const ignore = () => undefined as never;
+
+function makeStandIns(): Surroundings {
+  const process = Object.assign(new EventEmitter(), {
+    stdout: {},
+    stderr: {},
+    _fatalException: () => true,
+    hasUncaughtExceptionCaptureCallback: () => false,
+  }) as unknown as Self;
+  const { removeListener: name } = NODES_OWN;
+  process.on(
+    'removeListener',
+    Object.defineProperty(() => {}, 'name', { value: name }),
+  );
+  process.on('exit', ignore);
+  return {
+    process,
+    leadTheWayOut: () => leadTheWayOut(process, { exit: ignore, complain: ignore }),
+    timers: { timers: {}, immediates: { head: null }, silenced: new WeakMap() },
+    randomness: {
+      stores: { uuids: new Uint8Array(16), integers: new Uint8Array(16) },
+      random: () => Number.NaN,
+      math: { random: () => Number.NaN },
+    },
+    ends: new Set(),
+    agents: [],
+    globals: {},
+    report: ignore,
+    fail: ignore,
+  };
 }
 
 // ---------------------------------------------------------------------------------- the parent's things
 
-function forgetListeners(keepSignals: boolean): void {
+function forgetListeners(process: Self, keepSignals: boolean): void {
   // Removing a listener tells those of 'removeListener': the parent's go first, past them.
   for (const name of ['newListener', 'removeListener']) {
     const own = process.rawListeners(name as never).filter((listener) => listener.name === NODES_OWN[name]);
     if (own.length === 0) process.removeAllListeners(name);
-    else internals._events[name] = own[0];
+    else process._events[name] = own[0];
   }
   const kept = new Set<string | symbol>(keepSignals ? Object.keys(constants.signals) : []);
   for (const event of process.eventNames() as (string | symbol)[]) {
     if (kept.has(event)) continue;
     const own = NODES_OWN[event as string];
     // As a rule Node's own listener is the only one, and stands there by itself.
-    if (own !== undefined && (internals._events[event] as { name?: string }).name === own) continue;
+    if (own !== undefined && (process._events[event] as { name?: string }).name === own) continue;
     for (const listener of process.rawListeners(event as never)) {
       if (listener.name !== own) process.removeListener(event, listener as never);
     }
@@ -209,8 +209,8 @@ function forgetListeners(keepSignals: boolean): void {
 }
 
 /** The channel that `child_process.fork` or a cluster gave the parent. */
-function forgetChannel(): void {
-  if (process.send === undefined && internals.channel === undefined) return;
+function forgetChannel(process: Self): void {
+  if (process.send === undefined && process.channel === undefined) return;
   for (const name of ['send', 'disconnect', 'channel', '_channel', '_disconnect', '_send']) {
     Reflect.deleteProperty(process, name);
   }
@@ -231,8 +231,8 @@ interface Agent {
   totalSocketCount: number;
 }
 
-function forgetConnections(): void {
-  for (const name of ['http', 'https']) {
+function forgetConnections({ agents, globals }: Pick<Surroundings, 'agents' | 'globals'>): void {
+  for (const name of agents) {
     if (!isLoaded(name)) continue;
     const { globalAgent } = require(`node:${name}`) as { globalAgent: Agent };
     globalAgent.sockets = Object.create(null);
@@ -241,8 +241,7 @@ function forgetConnections(): void {
     globalAgent.totalSocketCount = 0;
   }
   // What fetch sends through, once it was used; a program may have put in its own.
-  const globals = globalThis as Record<symbol, unknown>;
-  for (const symbol of Object.getOwnPropertySymbols(globalThis)) {
+  for (const symbol of Object.getOwnPropertySymbols(globals)) {
     if (!symbol.description?.startsWith('undici.globalDispatcher')) continue;
     const dispatcher = globals[symbol] as { constructor: { new (): object; name: string } } | undefined;
     if (dispatcher?.constructor.name === 'Agent') globals[symbol] = new dispatcher.constructor();

@@ -20,7 +20,20 @@ interface Stores {
   integers: Uint8Array | undefined;
 }
 
+/** What is renewed. */
+export interface Randomness {
+  stores: Stores | undefined;
+  /** Math's own, by which V8's state for it is found. */
+  random: () => number;
+  /** Gets one of ours when that is not found. */
+  math: { random(): number };
+}
+
 let stores: Stores | undefined;
+
+export function randomness(): Randomness {
+  return { stores, random, math: Math };
+}
 
 export function knowEntropyStores(): void {
   if (stores !== undefined) return;
@@ -37,14 +50,14 @@ export function knowEntropyStores(): void {
   };
 }
 
-export function renewEntropy(): void {
+export function renewEntropy({ stores, random, math }: Randomness): void {
   // New bytes in the same place; or else what is there is used up.
   if (stores?.uuids !== undefined) fill(stores.uuids);
   else for (let i = 0; i < STORED_UUIDS; i++) randomUUID();
   if (stores?.integers !== undefined) fill(stores.integers);
   else for (let i = 0; i < STORED_INTEGERS; i++) randomInt(2);
   const seed = fill(new Uint8Array(16));
-  if (!reseed(random, seed)) Math.random = generator(seed);
+  if (!reseed(random, seed)) math.random = generator(seed);
 }
 
 function fill(bytes: Uint8Array): Uint8Array {

@@ -24,7 +24,7 @@ import {
   systemError,
 } from '../sys/errors.ts';
 import { close, read } from '../sys/index.ts';
-import { becomeChild, endThrown, live, liveSync } from './become-child.ts';
+import { becomeChild, rehearse } from './become-child.ts';
 import { ChildHandle } from './child.ts';
 import type { ExitStatus, ForkContext, ForkedProcess, ForkOptions } from './contract.ts';
 import type { Exits } from './exits.ts';
@@ -42,7 +42,7 @@ import {
   QUIET,
 } from './native-fork.ts';
 import { hasImmediates } from './node-timers.ts';
-import { disownEnds } from './pipe-end.ts';
+import { live, liveSync } from './way-out.ts';
 
 const DEFAULT_QUIESCE_TIMEOUT = 5000;
 /** A child that has not said so by then is taken for hung, and killed. ms */
@@ -59,15 +59,14 @@ const OPTIONS = [
   'quiesceTimeout',
 ] as const;
 
-type Code = (context: ForkContext) => unknown;
-
 interface Checked {
-  code: Code;
+  code: (context: ForkContext) => unknown;
   onExit: ((exit: ExitStatus) => void) | undefined;
   keepSignals: boolean;
   title: string | undefined;
   safety: 'strict' | 'warn' | 'off';
   quiesceTimeout: number;
+  listed: boolean;
   flags: number;
   named: Int32Array;
 }
@@ -121,12 +120,13 @@ export class Forks implements Phase {
       );
     }
     enforce(checked.safety);
+    rehearse();
     this.exits.host.ready();
     const scope = new AsyncResource('FORKBEARD_FORK');
     return new Promise((resolve, reject) => {
       const done = (pid: number, report: number, pidfd: number) => {
         this.#waiting.delete(reject);
-        if (pid === 0) this.#beChild(checked, scope, live);
+        if (pid === 0) becomeChild({ ...checked, scope, current: this.#current }, live);
         else if (pid < 0) reject(forkError(pid));
         else this.#bear({ pid, report, pidfd }, checked, birth);
       };
@@ -154,13 +154,17 @@ export class Forks implements Phase {
       throw invalidType('options.code', 'a function that is not async', checked.code);
     }
     enforce(checked.safety);
+    rehearse();
     this.exits.host.ready();
     const out = new Int32Array(2);
     const deadline = performance.now() + checked.quiesceTimeout;
     for (;;) {
       // Between two tries V8 may do what its threads wait for: it interrupts JavaScript at calls and loops.
       const pid = nativeFork().forkNow(checked.flags, checked.named, out);
-      if (pid === 0) return this.#beChild(checked, new AsyncResource('FORKBEARD_FORK'), liveSync) as never;
+      if (pid === 0) {
+        const scope = new AsyncResource('FORKBEARD_FORK');
+        return becomeChild({ ...checked, scope, current: this.#current }, liveSync) as never;
+      }
       if (pid > 0) {
         const [report = -1, pidfd = -1] = out;
         return this.#bear({ pid, report, pidfd }, checked, BIRTH_IN_SYNC);
@@ -169,20 +173,6 @@ export class Forks implements Phase {
       if (pid === -EBUSY) nativeFork().abandon();
       throw forkError(pid);
     }
-  }
-
-  #beChild(checked: Checked, scope: AsyncResource, run: (code: () => unknown) => void): void {
-    let context: ForkContext;
-    try {
-      becomeChild(checked);
-      // With a list, what it does not name is closed already, and what it names stays.
-      disownEnds((checked.flags & FLAG_LISTED) === 0);
-      context = contextOf(this.#current);
-      nativeFork().report();
-    } catch (error) {
-      endThrown(error);
-    }
-    run(() => scope.runInAsyncScope(checked.code, undefined, context));
   }
 
   #bear({ pid, report, pidfd }: Born, { onExit, flags }: Checked, birth: Birth): ForkedProcess {
@@ -259,17 +249,6 @@ export class Forks implements Phase {
   }
 }
 
-/** Its loop is made when it is asked for: many a child needs none. */
-function contextOf(current: () => Loop): ForkContext {
-  return {
-    get loop() {
-      return current();
-    },
-    pid: process.pid,
-    parentPid: process.ppid,
-  };
-}
-
 function ignore(): void {}
 
 /** A child of forkSync is handed out before it has reported. */
@@ -329,12 +308,13 @@ function check(options: ForkOptions, inherited: readonly number[]): Checked {
   const named = listed ? checkDescriptors(inherit) : [];
   if (!isMainThread) throw mainThreadOnly('fork()');
   return {
-    code: code as Code,
+    code: code as Checked['code'],
     onExit: onExit as Checked['onExit'],
     keepSignals,
     title,
     safety,
     quiesceTimeout,
+    listed,
     flags:
       (keepSignals ? FLAG_KEEP_SIGNALS : 0) |
       (parentHandles === 'close' ? FLAG_CLOSE_HANDLES : 0) |

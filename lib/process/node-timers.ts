@@ -20,17 +20,24 @@ interface ImmediateQueue {
   head: Link | null;
 }
 
-interface Lists {
+export interface NodeTimers {
   timers: Record<string, Link>;
   immediates: ImmediateQueue;
+  /** Those that the last fork has silenced in this process, and how long they were to wait. */
+  silenced: WeakMap<Timer, number>;
 }
 
-let lists: Lists | null | undefined;
+let lists: NodeTimers | null | undefined;
 
 /** Whether Node lets us at its timers; to be asked in the parent, where there is time. */
 export function knowsNodeTimers(): boolean {
   lists ??= find();
   return lists !== null;
+}
+
+/** null: Node does not let us. */
+export function nodeTimers(): NodeTimers | null {
+  return lists ?? null;
 }
 
 export function hasImmediates(): boolean {
@@ -46,9 +53,9 @@ export function waitingTimers(): object[] {
 /** In a forked child: those of them that waited in the parent at the fork wait anew, for the whole of their time. */
 export function restartTimers(timers: readonly object[]): void {
   for (const timer of timers as Timer[]) {
-    const delay = silenced.get(timer);
+    const delay = lists?.silenced.get(timer);
     if (delay === undefined) continue;
-    silenced.delete(timer);
+    lists?.silenced.delete(timer);
     timer._idleTimeout = delay;
     // One that is not destroyed would be taken for one that is counted.
     timer._destroyed = true;
@@ -56,13 +63,10 @@ export function restartTimers(timers: readonly object[]): void {
   }
 }
 
-/** Those that the last fork has silenced in this process, and how long they were to wait. */
-let silenced = new WeakMap<Timer, number>();
-
 /** In a forked child: none of those that are queued runs. */
-export function silenceNodeTimers(): void {
-  silenced = new WeakMap();
-  if (lists == null) return;
+export function silenceNodeTimers(lists: NodeTimers | null): void {
+  if (lists === null) return;
+  lists.silenced = new WeakMap();
   for (const immediate of chain(lists.immediates.head, null)) clearImmediate(immediate as never);
   for (const list of Object.values(lists.timers)) {
     for (const timer of chain(list._idleNext, list) as Timer[]) {
@@ -77,7 +81,7 @@ export function silenceNodeTimers(): void {
       // As it was before it was started, so that code which keeps one timer and calls refresh() is not surprised.
       timer._onTimeout = callback;
       timer._destroyed = false;
-      silenced.set(timer, delay);
+      lists.silenced.set(timer, delay);
     }
   }
 }
@@ -90,19 +94,19 @@ function chain(first: Link | null, end: Link | null): Link[] {
 
 // --------------------------------------------------------------------------------- how they are found
 
-function find(): Lists | null {
+function find(): NodeTimers | null {
   const found = closedOver([
     { by: setTimeout, name: 'timerListMap' },
     { by: clearImmediate, name: 'immediateQueue' },
   ]);
-  const timers = found[0] as Lists['timers'] | undefined;
+  const timers = found[0] as NodeTimers['timers'] | undefined;
   const immediates = found[1] as ImmediateQueue | undefined;
   if (timers === undefined || immediates === undefined) return null;
-  return looksRight(timers, immediates) ? { timers, immediates } : null;
+  return looksRight(timers, immediates) ? { timers, immediates, silenced: new WeakMap() } : null;
 }
 
 /** A timer and an immediate of our own must appear where we look. */
-function looksRight(timers: Lists['timers'], immediates: ImmediateQueue): boolean {
+function looksRight(timers: NodeTimers['timers'], immediates: ImmediateQueue): boolean {
   const milliseconds = 2 ** 30 - 1;
   const timer = setTimeout(() => {}, milliseconds);
   const list = timers[milliseconds];

@@ -19,7 +19,7 @@ interface Writing {
 }
 
 /** What the parent has said, and whoever reads it has not taken yet, is the parent's to write. */
-export function forgetOutput(): void {
+export function forgetOutput(process: Pick<NodeJS.Process, 'stdout' | 'stderr'>): void {
   // Native code has kept only requests of stdout and stderr, which libuv ends in the first turn with nothing written.
   if (nativeFork().requests() === 0) return;
   for (const stream of [process.stdout, process.stderr]) {

@@ -4,7 +4,8 @@
  */
 import { close } from '../sys/index.ts';
 
-const open = new Set<PipeEnd>();
+/** Those that are open in this process. */
+export const pipeEnds = new Set<PipeEnd>();
 
 export class PipeEnd {
   #fd: number;
@@ -12,7 +13,7 @@ export class PipeEnd {
   /** Takes the descriptor over. */
   constructor(fd: number) {
     this.#fd = fd;
-    open.add(this);
+    pipeEnds.add(this);
   }
 
   /** -1 once it is closed. */
@@ -33,7 +34,7 @@ export class PipeEnd {
     if (this.#fd < 0) return;
     const fd = this.#fd;
     this.#fd = -1;
-    open.delete(this);
+    pipeEnds.delete(this);
     close(fd);
   }
 }
@@ -42,7 +43,7 @@ export class PipeEnd {
  * For a forked child, before anything else runs in it: none of the parent's ends is its own. `areOpen`: nobody has
  * closed them yet; else their numbers may be somebody else's by now.
  */
-export function disownEnds(areOpen: boolean): void {
-  for (const end of open) end.disown(areOpen);
-  open.clear();
+export function disownEnds(ends: Set<PipeEnd>, areOpen: boolean): void {
+  for (const end of ends) end.disown(areOpen);
+  ends.clear();
 }

@@ -40,6 +40,10 @@ describe('the end of a forked child', () => {
       expect(stderr).toContain(text);
   });
 
+  test('is the same where process.exit was replaced', async () => {
+    expect(await seen('withoutExit')).toEqual({ number: 5, promise: 6, thrown: 255, sync: [7, 0] });
+  });
+
   test('its exit listeners run, and those of the parent do not', async () => {
     const { result, stdout } = await run(['exitListeners']);
     expect(result).toEqual({ code: 0, said: 'child 0' });
@@ -182,6 +186,12 @@ describe('a fork', () => {
   test('that waits for its moment when its loop is closed is none', async () => {
     const code = 'ERR_FORKBEARD_LOOP_CLOSED';
     expect(await seen('whileWaiting')).toEqual({ codes: [code, code], children: '' });
+  });
+});
+
+describe('in the parent', () => {
+  test('nothing is another after a fork, and all of it works', async () => {
+    expect(await seen('unchanged')).toEqual({ codes: [3, 4], others: [], heard: 'heard\n', timer: 'fired' });
   });
 });
 
