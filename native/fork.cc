@@ -147,6 +147,14 @@ napi_value HasWork(napi_env env, napi_callback_info info) {
   return js::Bool(env, uv_loop_alive(Of(call)->loop) != 0);
 }
 
+// outputKind(fd)
+napi_value OutputKindOf(napi_env env, napi_callback_info info) {
+  js::Call<1> call(env, info);
+  int32_t fd;
+  if (!call.Int(0, &fd)) return js::Int(env, -EINVAL);
+  return js::Int(env, static_cast<int32_t>(KindOfOutput(Of(call)->loop, fd)));
+}
+
 // finishOutput(fd, rest, patience, limit): what is queued for that descriptor, and `rest`, is written. How many bytes were
 // not, though the reader is there: it took nothing for `patience` ms, or was not done after `limit` ms.
 napi_value FinishOutputOf(napi_env env, napi_callback_info info) {
@@ -185,6 +193,7 @@ napi_value MakeForkExports(napi_env env) {
   js::SetFunction(env, exports, "fillRandom", FillRandom);
   js::SetFunction(env, exports, "requests", Requests, forks);
   js::SetFunction(env, exports, "hasWork", HasWork, forks);
+  js::SetFunction(env, exports, "outputKind", OutputKindOf, forks);
   js::SetFunction(env, exports, "finishOutput", FinishOutputOf, forks);
   js::SetFunction(env, exports, "end", End);
   napi_add_finalizer(

@@ -12,6 +12,7 @@ import { nativeLoop } from '../loop/native-loop.ts';
 import { now } from '../loop/time.ts';
 import type { ForkContext } from './contract.ts';
 import { type Randomness, randomness, renewEntropy } from './entropy.ts';
+import { isLoaded } from './loaded.ts';
 import type { Loop } from './loop.ts';
 import { nativeFork } from './native-fork.ts';
 import { type NodeTimers, nodeTimers, silenceNodeTimers } from './node-timers.ts';
@@ -246,10 +247,4 @@ function forgetConnections({ agents, globals }: Pick<Surroundings, 'agents' | 'g
     const dispatcher = globals[symbol] as { constructor: { new (): object; name: string } } | undefined;
     if (dispatcher?.constructor.name === 'Agent') globals[symbol] = new dispatcher.constructor();
   }
-}
-
-/** Whether a module of Node's was loaded: if not, there is nothing of it to put right. */
-function isLoaded(name: string): boolean {
-  const { moduleLoadList } = process as unknown as { moduleLoadList: string[] };
-  return moduleLoadList.includes(`NativeModule ${name}`);
 }

@@ -15,6 +15,11 @@ export const NOT_YET = 0;
 export const BUT_FOR_IMMEDIATES = 1;
 export const QUIET = 2;
 
+/** It is a file: then Node may have a stream for it, of which libuv knows nothing. */
+export const OUTPUT_FILE = 1;
+/** libuv has a stream for it, and so has Node. */
+export const OUTPUT_STREAM = 2;
+
 export interface NativeFork {
   useHooks(hooks: object): number;
   /**
@@ -43,6 +48,8 @@ export interface NativeFork {
   requests(): number;
   /** Whether Node's event loop would go on. */
   hasWork(): boolean;
+  /** Whether Node can have a stream for `fd`, 1 or 2; see OUTPUT_FILE. */
+  outputKind(fd: number): number;
   /**
    * Writes what libuv has queued for `fd`, 1 or 2, and `rest`; waits for its reader, `patience` ms when it takes nothing
    * and `limit` ms altogether. How many bytes were not written, 0 when the reader is gone.

@@ -83,18 +83,20 @@ class Output {
 
 struct Search {
   int fd;
+  bool terminal;  // libuv opens those anew, under numbers of their own
   uv_stream_t* found;
 };
 
-uv_stream_t* StreamOn(uv_loop_t* loop, int fd) {
-  Search search = {fd, nullptr};
+uv_stream_t* StreamOn(uv_loop_t* loop, int fd, bool terminal) {
+  Search search = {fd, terminal, nullptr};
   uv_walk(
       loop,
       [](uv_handle_t* handle, void* data) {
         auto* wanted = static_cast<Search*>(data);
         int own = -1;
         bool writes = handle->type == UV_NAMED_PIPE || handle->type == UV_TCP || handle->type == UV_TTY;
-        if (!writes || uv_fileno(handle, &own) != 0 || own != wanted->fd) return;
+        if (!writes || uv_fileno(handle, &own) != 0) return;
+        if (own != wanted->fd && !(wanted->terminal && handle->type == UV_TTY)) return;
         wanted->found = reinterpret_cast<uv_stream_t*>(handle);
       },
       &search);
@@ -103,10 +105,16 @@ uv_stream_t* StreamOn(uv_loop_t* loop, int fd) {
 
 }  // namespace
 
+OutputKind KindOfOutput(uv_loop_t* loop, int fd) {
+  const uv_handle_type type = uv_guess_handle(fd);
+  if (StreamOn(loop, fd, type == UV_TTY) != nullptr) return OutputKind::kStream;
+  return type == UV_FILE ? OutputKind::kFile : OutputKind::kNone;
+}
+
 size_t FinishOutput(uv_loop_t* loop, int fd, std::span<const uint8_t> rest, uint64_t patience,
                     uint64_t deadline) {
   Output output(fd, patience, deadline);
-  if (uv_stream_t* stream = StreamOn(loop, fd); stream != nullptr) {
+  if (uv_stream_t* stream = StreamOn(loop, fd, false); stream != nullptr) {
     auto* queue = reinterpret_cast<Links*>(&stream->write_queue);
     while (queue->next != queue) {
       Links* first = queue->next;

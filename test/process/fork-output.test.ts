@@ -2,6 +2,7 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import type { Readable } from 'node:stream';
+import { text } from 'node:stream/consumers';
 import { Loop, sys } from 'forkbeard';
 import { describe, expect, test } from 'vitest';
 import { runForks } from './forks.ts';
@@ -33,6 +34,16 @@ const programs: Record<string, (...args: string[]) => Running> = {
 };
 const kinds = Object.keys(programs);
 
+/** What a program has written to a file, once it has ended. */
+const intoFile = (...args: string[]): Running => {
+  const script = 'file=$(mktemp) && "$@" >"$file"; cat "$file"; rm "$file"';
+  const child = spawn('sh', ['-c', script, 'sh', node, ...args], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    env: nodeEnv(),
+  });
+  return { stdout: child.stdout, stderr: child.stderr, over: once(child, 'exit') };
+};
+
 /** Runs output.mjs; `read` is called with its stdout when the child has said everything and is about to end. */
 async function run(kind: string, way: string, read: (stdout: Readable) => unknown): Promise<string> {
   const { stdout, stderr, over } = (programs[kind] as (typeof programs)[string])(fixture('output.mjs'), way);
@@ -60,12 +71,15 @@ async function slowly(stdout: Readable, count: Record<string, number>): Promise<
 }
 
 describe.each(kinds)('what a child has written to %s when it ends', (kind) => {
-  test.each(['number', 'promise', 'exit', 'listener'])('is all there for a slow reader: %s', async (way) => {
-    const count: Record<string, number> = {};
-    const said = await run(kind, way, (stdout) => slowly(stdout, count));
-    expect(said).toMatch(/^ends\n3 after \d+\n$/);
-    expect(count).toEqual({ o: TEN_MEGABYTES });
-  });
+  test.each(['number', 'promise', 'exit', 'listener', 'corked', 'corkedExit'])(
+    'is all there for a slow reader: %s',
+    async (way) => {
+      const count: Record<string, number> = {};
+      const said = await run(kind, way, (stdout) => slowly(stdout, count));
+      expect(said).toMatch(/^ends\n3 after \d+\n$/);
+      expect(count).toEqual({ o: TEN_MEGABYTES });
+    },
+  );
 });
 
 test('an error comes after what was said on stderr before it', async () => {
@@ -140,6 +154,22 @@ describe('a child', () => {
     expect(stdout).toBe('before\nchild\n{"code":0}\n');
     expect(stderr).toBe('child error\n');
   });
+});
+
+describe('a stream that is corked', () => {
+  test.each([...kinds, 'a file'])(
+    'says at a child’s end what the child wrote, and what the parent wrote when the parent takes the cork out: %s',
+    async (kind) => {
+      const program = programs[kind] ?? intoFile;
+      const { stdout, stderr, over } = program(fixture('corked.mjs'));
+      let complaint = '';
+      stderr.setEncoding('utf8').on('data', (more: string) => {
+        complaint += more;
+      });
+      const [said] = await Promise.all([text(stdout), over, once(stderr, 'end')]);
+      expect({ said, complaint }).toEqual({ said: 'abcdP', complaint: "before Uncaught 'that'\n0,3,0,255" });
+    },
+  );
 });
 
 test('what the parent has yet to write is written once, by the parent, and what the child writes comes too', async () => {
