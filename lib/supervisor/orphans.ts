@@ -39,8 +39,10 @@ function isOf(pid: number, runId: string): boolean {
  * first one, whatever has become of its environment since.
  */
 export function endRun(runId: string, first: Identity | null = null): Orphan[] {
+  // We are one of it, and so is who started us.
+  if (runId === process.env['FORKBEARD_RUN_ID']) return [];
   const found = new Map<number, Orphan>();
-  if (first !== null) {
+  if (first !== null && first.pid !== process.pid) {
     const orphan = end(first.pid, runId, () => match(first) === 'same');
     if (orphan !== null) found.set(first.pid, orphan);
   }

@@ -1,6 +1,6 @@
 /** Who a process is, and what a state directory says of a service. */
-import { spawn } from 'node:child_process';
-import { chmodSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { execFileSync, spawn } from 'node:child_process';
+import { chmodSync, chownSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Loop } from 'forkbeard';
 import { describe, expect, onTestFinished, test } from 'vitest';
@@ -98,6 +98,16 @@ describe('a record', () => {
     expect(readRecord(join(state, 'x.pid')).kind).toBe('invalid');
     mkdirSync(join(state, 'y.pid'));
     expect(readRecord(join(state, 'y.pid')).kind).toBe('invalid');
+    // Which nobody ever writes to.
+    execFileSync('mkfifo', [join(state, 'z.pid')]);
+    expect(readRecord(join(state, 'z.pid')).kind).toBe('invalid');
+  });
+
+  test.runIf(process.getuid?.() === 0)('of another user is not believed (needs root)', () => {
+    const path = join(folder(), 'x.pid');
+    writeFileSync(path, JSON.stringify(sound));
+    chownSync(path, 65_534, 65_534);
+    expect(readRecord(path)).toEqual({ kind: 'invalid', reason: expect.stringContaining('user 65534') });
   });
 });
 
