@@ -18,7 +18,7 @@ import { guaranteeOf, type Life, lossOf } from './life.ts';
 import { Notices } from './notices.ts';
 import { pidsOfRun } from './orphans.ts';
 import { ask } from './probes.ts';
-import { Run, type RunEvents } from './run.ts';
+import { Run, type RunEnd, type RunEvents } from './run.ts';
 import type { Started } from './shim.ts';
 import type { ServiceRecord } from './state.ts';
 import { mayFollow } from './states.ts';
@@ -183,7 +183,7 @@ export class Ascent {
       await unlessAborted(run.started, signal);
     } catch (error) {
       signal.throwIfAborted();
-      await unlessAborted(run.over, signal);
+      this.#count(run, await unlessAborted(run.over, signal));
       this.#life.forget();
       throw refusal(error);
     }
@@ -266,12 +266,17 @@ export class Ascent {
         if (mayFollow(this.#life.state, 'stuck')) this.#life.enter('stuck');
         this.#life.tell({ event: 'stuck', survivors });
       },
-      over: ({ how, orphans }) => {
-        this.#life.lost = how === 'lost' ? (this.#life.run?.id ?? null) : null;
-        if (orphans.length > 0) this.#life.tell({ event: 'orphans', orphans });
+      over: (end) => {
+        this.#count(this.#life.run, end);
         this.#after.ended();
       },
     };
+  }
+
+  /** Whose shim was killed has perhaps left something behind. */
+  #count(run: Run | null, { how, orphans }: RunEnd): void {
+    this.#life.lost = how === 'lost' ? (run?.id ?? null) : null;
+    if (orphans.length > 0) this.#life.tell({ event: 'orphans', orphans });
   }
 
   /** To what it says of itself. Returns where. */

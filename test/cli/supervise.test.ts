@@ -75,6 +75,10 @@ describe('what is wrong is one line and exit code 2', () => {
       ['supervise', 'good.json', '--state-dir', 'good.json'],
       /^forkbeard: The state directory .* is no directory$/,
     ],
+    [
+      ['supervise', 'good.json', '--state-dir', 'd'.repeat(100)],
+      /^forkbeard: .*\/d{100}\/web\.sock is longer than the 103 bytes of a socket's address$/,
+    ],
     [['ctl', 'signal', 'web', 'TRM'], /^forkbeard: Unknown signal 'TRM'; did you mean 'SIGTERM'\?$/],
     [['ctl', 'start'], /missing required argument 'service'/],
     [['ctl', 'start', ''], /^forkbeard: start needs the name of a service$/],

@@ -53,6 +53,29 @@ const quiet = { ...sleeper, stdout: 'ignore', stderr: 'ignore' } as const;
 const independent = { mode: 'independent', lease: '1h' } as const;
 const BOTH = ['supervisor', 'shim'] as const;
 
+/** Its shim stops on the way. */
+const halted = (name: string, at: string, record: 'none' | 'record'): Stage => ({
+  name,
+  victims: ['supervisor'],
+  services: () => ({ a: quiet }),
+  env: (stateDir) => {
+    const library = join(folder(), 'halts.so');
+    execFileSync('cc', ['-O1', '-shared', '-fPIC', '-o', library, fixture('halts.c')]);
+    const flag = join(folder(), 'halt');
+    writeFileSync(flag, stateDir);
+    const before = process.env['LD_PRELOAD'];
+    const preload = before ? `${before}:${library}` : library;
+    return { LD_PRELOAD: preload, FORKBEARD_TEST_HALT: flag, FORKBEARD_TEST_HALT_AT: at };
+  },
+  reach: async ({ stateDir }) => {
+    await eventually('a shim that has stopped', () => {
+      const shim = holder(stateDir);
+      return shim !== undefined && isStopped(shim);
+    });
+    expect(readRecord(join(stateDir, 'a.pid')).kind).toBe(record);
+  },
+});
+
 const stages: readonly Stage[] = [
   {
     name: 'waits at a gate',
@@ -60,26 +83,9 @@ const stages: readonly Stage[] = [
     services: (go) => ({ a: { ...quiet, gates: [{ exec: ['test', '-e', go] }], gateTimeout: '1h' } }),
     reach: (far) => far.event('gate-blocked'),
   },
-  {
-    name: 'has the lock and has not written its record',
-    victims: BOTH,
-    services: () => ({ a: quiet }),
-    env: (stateDir) => {
-      const library = join(folder(), 'halts.so');
-      execFileSync('cc', ['-O1', '-shared', '-fPIC', '-o', library, fixture('halts.c')]);
-      const flag = join(folder(), 'halt');
-      writeFileSync(flag, stateDir);
-      const before = process.env['LD_PRELOAD'];
-      return { LD_PRELOAD: before ? `${before}:${library}` : library, FORKBEARD_TEST_HALT: flag };
-    },
-    reach: async ({ stateDir }) => {
-      await eventually('a shim that has stopped', () => {
-        const shim = holder(stateDir);
-        return shim !== undefined && isStopped(shim);
-      });
-      expect(readRecord(join(stateDir, 'a.pid')).kind).toBe('none');
-    },
-  },
+  // What becomes of the shim's end there: half-started.test.ts.
+  halted('has the lock and has not written its record', 'record', 'none'),
+  halted('has written its record and has not let it go', 'recorded', 'record'),
   {
     name: 'waits for it to be ready',
     victims: BOTH,
@@ -229,6 +235,31 @@ test('a supervisor that is killed and started again has its service back by itse
   expect(alive(pid)).toBe(false);
   expect(next.of('elsewhere')).toEqual([]);
   expect(next.of('gate-blocked', 'a')).toMatchObject([{ gate: expect.stringContaining('lock') }]);
+});
+
+test('a supervisor that was stopped sees what has ended meanwhile, and blames nobody for what it has missed', async () => {
+  const probe = { exec: ['/bin/true'] as [string, ...string[]], every: 50, timeout: 400, failures: 1 };
+  const far = new Far(folder(), { a: quiet, b: { ...quiet, live: probe } });
+  const pids = new Map<string, number>();
+  while (pids.size < 2) {
+    const { service, pid } = (await far.event('ready')) as { service: string; pid: number };
+    pids.set(service, pid);
+  }
+  process.kill(far.it.pid, 'SIGSTOP');
+  await eventually('a stop', () => isStopped(far.it.pid));
+  process.kill(pids.get('a') as number, 'SIGKILL');
+  // Longer than the probe has for an answer, with one under way or not.
+  await new Promise((resolve) => setTimeout(resolve, 600));
+  process.kill(far.it.pid, 'SIGCONT');
+  const told: string[] = [];
+  const again = await far.until((event) => {
+    if ('service' in event) told.push(`${event.service} ${event.event}`);
+    return event.event === 'ready';
+  });
+  expect(again).toMatchObject({ service: 'a' });
+  expect(told).toEqual(expect.arrayContaining(['a exit', 'a started', 'a ready']));
+  expect(told.filter((one) => one.startsWith('b'))).toEqual([]);
+  expect(alive(pids.get('b') as number)).toBe(true);
 });
 
 describe('a supervisor that stood still longer than a lease', () => {

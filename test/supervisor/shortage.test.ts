@@ -1,7 +1,8 @@
 /** A shim whose own calls fail: each is a refusal with its errno and step, and nothing is left of the service. */
-import { execFileSync } from 'node:child_process';
+import { execFile, execFileSync } from 'node:child_process';
 import { readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { Loop } from 'forkbeard';
 import { describe, expect, test } from 'vitest';
 import { Shim, type ShimOptions } from '../../dist/supervisor/shim.js';
@@ -144,5 +145,35 @@ test.runIf(process.platform === 'linux')(
     await again.until('gone');
     await eventually('its end', () => marked(x.mark).length === 0);
     nothingLeft(x);
+  },
+);
+
+/** The disk is small, and goes with its namespace. */
+const disk = 'mount -t tmpfs -o size=64k,nr_inodes=32,mode=755 none "$0" && exec "$@"';
+const onDisk = (path: string, ...command: string[]) =>
+  promisify(execFile)('unshare', ['--mount', '/bin/sh', '-c', disk, path, ...command]);
+const mayMount = await onDisk(folder(), '/bin/true').then(
+  () => true,
+  () => false,
+);
+
+test.skipIf(!mayMount)(
+  'a state directory on a disk that is full is waited for, one that is read-only is told (needs a mount namespace)',
+  async () => {
+    const path = folder();
+    const { stdout } = await onDisk(path, process.execPath, fixture('full-disk.mjs'), path);
+    const { bytes, files, readOnly, failed } = JSON.parse(stdout);
+    const end = { survivors: {}, state: 'down', left: ['a.lock'] };
+    expect(bytes).toMatchObject(end);
+    expect(bytes.messages).toEqual(['refused: ENOSPC: no space left on device, spawn (record)']);
+    expect(files).toMatchObject(end);
+    for (const message of files.messages)
+      expect(message).toMatch(/^refused: ENOSPC: no space left on device, bind '.*\/state\/a\.\w+\.notify'$/);
+    expect(readOnly).toMatchObject({
+      state: 'failed',
+      problem: expect.stringMatching(/^EROFS: read-only file system, bind '/),
+      again: 'running',
+    });
+    expect(failed).toBe(1);
   },
 );

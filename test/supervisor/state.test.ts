@@ -120,6 +120,12 @@ describe('a state directory', () => {
     );
   });
 
+  test.runIf(process.getuid?.() === 0)('of another user is refused (needs root)', () => {
+    const path = folder();
+    chownSync(path, 65_534, 65_534);
+    expect(() => new StateDirectory(path)).toThrow(`The state directory ${path} belongs to user 65534`);
+  });
+
   test('that is a link is refused', () => {
     const path = join(folder(), 'link');
     symlinkSync(folder(), path);

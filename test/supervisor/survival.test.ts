@@ -1,12 +1,14 @@
 /** Who outlives whom: a supervisor that is killed, shims that are, services that go on, and the next supervisor. */
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { execFile } from 'node:child_process';
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { describe, expect, test } from 'vitest';
 import { readRecord } from '../../dist/supervisor/state.js';
 import { PATIENCE } from '../process/support.ts';
 import { Overseen, script, sleeper } from './overseen.ts';
-import { alive, eventually, folder, marked, type Running, run, within } from './support.ts';
+import { alive, eventually, fixture, folder, marked, type Running, run, within } from './support.ts';
 
 type One = { pid: number; state: string; owned: boolean };
 type Told = Record<string, One>;
@@ -39,6 +41,43 @@ describe('a supervisor that is killed', () => {
     expect(marked(mark).filter((pid) => first.includes(pid))).toEqual([]);
     await it.kill('SIGKILL');
     await eventually('nothing left', () => marked(mark).length === 0);
+  });
+
+  test('or ends in any other way, ten times over, leaves what is independent, nothing else, and no more files than once', async () => {
+    const stateDir = folder();
+    const args = [fixture('ends-often.mjs'), stateDir, join(folder(), 'told')];
+    const { stdout } = await promisify(execFile)(process.execPath, args);
+    const rounds = stdout
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line));
+    const [{ independent }] = rounds;
+    const ways = ['SIGTERM', 'SIGKILL', 'throw', 'exit', 'rejection'];
+    const ends = ['SIGTERM', 'SIGKILL', 1, 7, 1];
+    const files = ['coupled.lock', 'independent.lock', 'independent.pid', 'independent.sock'];
+    expect(rounds).toEqual(
+      [...ways, ...ways].map((way, i) => ({
+        way,
+        end: ends[i % ends.length],
+        coupled: expect.any(Number),
+        independent,
+        kept: true,
+        files,
+        sockets: 2,
+      })),
+    );
+    expect(new Set(rounds.map(({ coupled }) => coupled)).size).toBe(10);
+    const next = new Overseen({
+      stateDir,
+      services: {
+        coupled: sleeper,
+        independent: { ...sleeper, stdout: 'ignore', stderr: 'ignore', mode: 'independent', lease: '1h' },
+      },
+    });
+    await next.it.start();
+    expect(next.pid('independent')).toBe(independent);
+    await next.it.stop();
+    expect(readdirSync(stateDir)).toEqual(['coupled.lock', 'independent.lock']);
   });
 
   test('with a shim of its own killed before it leaves an orphan, which the next one finds and ends', async () => {
