@@ -123,19 +123,22 @@ export class Scoreboard {
   readonly memory: ArrayBuffer;
   readonly entries: number;
   readonly #free: number[];
+  /** Made once: a mold makes them for all of its workers. */
+  readonly #all: readonly Entry[];
 
   constructor(memory: ArrayBuffer) {
     this.memory = memory;
     this.entries = Math.floor(memory.byteLength / ENTRY_SIZE);
+    this.#all = Array.from({ length: this.entries }, (_, index) => new Entry(memory, index));
     this.#free = Array.from({ length: this.entries }, (_, index) => this.entries - 1 - index);
   }
 
   entry(index: number): Entry {
-    return new Entry(this.memory, index);
+    return this.#all[index] as Entry;
   }
 
-  all(): Entry[] {
-    return Array.from({ length: this.entries }, (_, index) => this.entry(index));
+  all(): readonly Entry[] {
+    return this.#all;
   }
 
   /** A cleared entry, or undefined when the board is full. */

@@ -2,13 +2,15 @@
  * The mold: forks as many workers as it is asked for, each a process of its own; says why when it cannot load or fork;
  * and is made of a worker that is warm.
  */
+import { execFile } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { sys } from 'forkbeard';
 import { describe, expect, test } from 'vitest';
 import type { Entry } from '../../dist/prefork/scoreboard.js';
 import { folder } from './served.ts';
-import { ask, type MoldPeer, monitorForEach, until } from './tiny-monitor.ts';
+import { ask, fixture, type MoldPeer, monitorForEach, until } from './tiny-monitor.ts';
 
 const start = monitorForEach();
 
@@ -47,6 +49,13 @@ describe('a mold', () => {
     expect(await mold.hears('not-forked')).toMatchObject({
       error: { message: 'beforeFork failed', exitCode: 46 },
     });
+  });
+
+  test('rehearses being a worker before it loads the application, and nothing is left of it', async () => {
+    const { stdout } = await promisify(execFile)(process.execPath, [fixture('rehearses.mjs')]);
+    const { answered, before, after } = JSON.parse(stdout);
+    expect(answered).toBeGreaterThan(10);
+    expect(after).toEqual(before);
   });
 
   test('tells what stands against a fork of what it has loaded', async () => {

@@ -64,6 +64,11 @@ export class Application {
     return new Application(exported, hooksOf(namespace, exported), traces);
   }
 
+  /** One that is no module's: without hooks. */
+  static of(listener: RequestListener): Application {
+    return new Application(listener, {}, Traces.none);
+  }
+
   /** In a process that was forked: what a fork forgets of what the module has started. */
   settleIn(): void {
     this.#traces.comeBack();

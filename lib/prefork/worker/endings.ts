@@ -79,15 +79,20 @@ function ofTheApplication(stack: unknown): { stack?: string } {
 
 /**
  * Ends this process by an error that nobody caught, with the code that it stands for. An application that listens for
- * 'uncaughtException' has the say, as in any Node process.
+ * 'uncaughtException' has the say, as in any Node process. Gives a function that takes it back.
  */
-export function endWhenUncaught(who: string, before: (error: unknown) => number = codeOfUncaught): void {
-  process.on('uncaughtException', (error: unknown) => {
+export function endWhenUncaught(
+  who: string,
+  before: (error: unknown) => number = codeOfUncaught,
+): () => void {
+  const onUncaught = (error: unknown) => {
     if (process.listenerCount('uncaughtException') > 1) return;
     const code = before(error);
     complain(`${who}: uncaught ${inspect(error)}\n`);
     process.exit(code);
-  });
+  };
+  process.on('uncaughtException', onUncaught);
+  return () => process.removeListener('uncaughtException', onUncaught);
 }
 
 export function complain(text: string): void {

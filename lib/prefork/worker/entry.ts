@@ -14,6 +14,7 @@ import { Scoreboard } from '../scoreboard.ts';
 import { Application } from './application.ts';
 import { BOARD, CHANNEL, FIRST_LISTENER } from './inheritance.ts';
 import { Mold } from './mold.ts';
+import { rehearse } from './rehearsal.ts';
 import { dieWithParent, takeUp } from './surroundings.ts';
 import { Worker } from './worker.ts';
 
@@ -54,11 +55,21 @@ function roleOf(message: ToMold | ToWorker): Mold | Worker {
   if (message.type === 'be-mold') {
     const { title } = message;
     const toMonitor = channel as Channel<ToMold, FromMold>;
-    return new Mold({ ...given, channel: toMonitor, title, load: () => load(plan, dieWithParent) });
+    const rehearsed = async () => {
+      await rehearse(loop, plan);
+      return load(plan, dieWithParent);
+    };
+    return new Mold({ ...given, channel: toMonitor, title, load: rehearsed });
   }
   const { place } = message;
-  const toMonitor = channel as Channel<ToWorker, FromWorker>;
-  return new Worker({ ...given, channel: toMonitor, place, method: 'spawn', application: () => load(plan) });
+  return new Worker({
+    ...given,
+    channel: channel as Channel<ToWorker, FromWorker>,
+    boardFd: BOARD,
+    place,
+    method: 'spawn',
+    application: () => load(plan),
+  });
 }
 
 async function load(plan: Plan, settled = () => {}): Promise<Application> {

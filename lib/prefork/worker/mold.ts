@@ -144,7 +144,17 @@ export class Mold {
       onMessage: (message: ToWorker, descriptors) => worker.onMessage(message, descriptors),
       onEnd: () => worker.onEnd(),
     });
-    const worker = new Worker({ loop, channel, board, listeners, plan, place, method: 'fork', application });
+    const worker = new Worker({
+      loop,
+      channel,
+      board,
+      boardFd: BOARD,
+      listeners,
+      plan,
+      place,
+      method: 'fork',
+      application,
+    });
     void worker.start();
   }
 }

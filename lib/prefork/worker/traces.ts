@@ -11,6 +11,7 @@ interface Listening {
 }
 
 export class Traces {
+  static readonly none = new Traces([], []);
   readonly #listening: readonly Listening[];
   readonly #timers: readonly object[];
 

@@ -18,7 +18,6 @@ import { Attachment } from './attachment.ts';
 import { depart, type Leaving, sessionsOf } from './departure.ts';
 import { codeOfBoot, codeOfFork, codeOfUncaught, endWhenUncaught, failure, lostOnTheWay } from './endings.ts';
 import { Fairness } from './fairness.ts';
-import { BOARD } from './inheritance.ts';
 import { Permits } from './permits.ts';
 import { promotable, promote } from './promotion.ts';
 import { Pulse } from './pulse.ts';
@@ -35,6 +34,8 @@ export interface WorkerOptions {
   loop: Loop;
   channel: Channel<ToWorker, FromWorker>;
   board: Scoreboard;
+  /** Its descriptor. */
+  boardFd: number;
   /** Descriptors. */
   listeners: readonly number[];
   plan: Plan;
@@ -67,6 +68,8 @@ export class Worker {
   #code: number = EXIT.drained;
   #tired = false;
   #bornAt = monotonic();
+  /** What `start` has done to this process. */
+  readonly #marks: (() => void)[] = [];
 
   constructor(options: WorkerOptions) {
     const { place, method, board, plan } = options;
@@ -85,8 +88,10 @@ export class Worker {
     this.#options.channel.send({ type: 'hello', pid: this.#info.pid });
     this.#heedSignals();
     this.#tieLifeline();
-    endWhenUncaught(this.#name, (error) =>
-      this.#stage === 'booting' ? this.#tellFailure(error) : codeOfUncaught(error),
+    this.#marks.push(
+      endWhenUncaught(this.#name, (error) =>
+        this.#stage === 'booting' ? this.#tellFailure(error) : codeOfUncaught(error),
+      ),
     );
     try {
       await this.#boot();
@@ -126,9 +131,21 @@ export class Worker {
     void this.#leave(EXIT.lostMonitor, { limit: WITHOUT_MONITOR });
   }
 
+  /** For a rehearsal, whose process goes on: nothing of this worker is left in it. */
+  dispose(): void {
+    this.#stage = 'leaving';
+    for (const undo of this.#marks.splice(0)) undo();
+    this.#lifeline?.stop();
+    const { attachment, pulse, requests, serving } = this.#work ?? {};
+    attachment?.stop();
+    pulse?.stop();
+    requests?.disown();
+    serving?.server.close();
+  }
+
   /** Ends this process with its monitor even if its loop stands still, and speaks for it then. */
   #tieLifeline(): void {
-    const { channel, board, place } = this.#options;
+    const { channel, board, boardFd, place } = this.#options;
     this.#lifeline?.stop();
     this.#lifeline = undefined;
     try {
@@ -137,7 +154,7 @@ export class Worker {
         grace: WITHOUT_MONITOR + AFTER_LIMIT,
         code: EXIT.lostMonitor,
         memory: {
-          fd: BOARD,
+          fd: boardFd,
           bytes: board.memory.byteLength,
           request: fieldOffset(place.entry, 'stackRequest'),
           stack: textOffset(place.entry, 'stack'),
@@ -274,13 +291,15 @@ export class Worker {
 
   #heedSignals(): void {
     const { loop, channel } = this.#options;
-    loop
-      .watchSignal('SIGTERM', () => {
-        channel.send({ type: 'leaving' });
-        void this.#leave(EXIT.drained);
-      })
-      .unref();
-    for (const signal of ['SIGINT', 'SIGQUIT']) loop.watchSignal(signal, () => this.#endQuickly()).unref();
+    const heed = (signal: string, act: () => void) => {
+      const watcher = loop.watchSignal(signal, act).unref();
+      this.#marks.push(() => watcher.stop());
+    };
+    heed('SIGTERM', () => {
+      channel.send({ type: 'leaving' });
+      void this.#leave(EXIT.drained);
+    });
+    for (const signal of ['SIGINT', 'SIGQUIT']) heed(signal, () => this.#endQuickly());
   }
 
   /** `grace`: how long after the limit this process ends itself. */
