@@ -16,8 +16,8 @@ import { boardSize, Scoreboard } from '../scoreboard.ts';
 import { Application } from './application.ts';
 import { Worker } from './worker.ts';
 
-/** More make the first requests of a worker no cheaper. */
-const ROUNDS = 30;
+/** So many that V8 notes down what is called, and with what. More make a worker's first requests no cheaper. */
+const ROUNDS = 4;
 /** A machine that takes longer has better things to do. ms */
 const LIMIT = 1000;
 
