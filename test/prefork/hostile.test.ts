@@ -2,6 +2,7 @@ import { execFile } from 'node:child_process';
 import { existsSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
+import { setTimeout as later } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { describe, expect, test } from 'vitest';
@@ -104,6 +105,22 @@ describe('a mold', () => {
     expect((await server.status()).workers.map(({ pid }) => pid)).toEqual(pids);
     await server.ask('kill', 1);
     await poolIsBack(server, 2);
+  });
+
+  test('that is killed when it has been there for longer than it took to load is loaded at once, each time', async () => {
+    const server = serve(application(HELLO).url, { plan: { workers: 1 } });
+    await server.hears('ready');
+    let { pid } = await server.hears('mold-ready');
+    for (const kill of [1, 2]) {
+      const began = performance.now();
+      process.kill(pid, 'SIGKILL');
+      const former = pid;
+      ({ pid } = await server.hears('mold-ready', (mold) => mold.pid !== former && lives(mold.pid)));
+      const took = performance.now() - began;
+      const delays = server.all('warning').map(({ message }) => /again in (\d+) ms/.exec(message)?.[1]);
+      expect(delays).toEqual(Array(kill).fill('0'));
+      await later(Math.ceil(took) + 1);
+    }
   });
 
   test('that is killed leaves nothing of itself in the monitor, though its workers live', async () => {

@@ -35,7 +35,7 @@ export class Mold {
   readonly generation: number;
   readonly startedAt: number = monotonic();
   state: 'loading' | 'ready' | 'leaving' | 'ended' = 'loading';
-  wasReady = false;
+  readyAt: number | undefined;
   failure: Failure | undefined;
   killed: KillReason | undefined;
   readonly #loop: Loop;
@@ -60,6 +60,15 @@ export class Mold {
 
   get pid(): number {
     return this.#child?.pid ?? 0;
+  }
+
+  get wasReady(): boolean {
+    return this.readyAt !== undefined;
+  }
+
+  /** It has been ready for longer than it took to be: to load it anew each time it is killed costs half of a processor at most. */
+  get paidOff(): boolean {
+    return this.readyAt !== undefined && monotonic() - this.readyAt > this.readyAt - this.startedAt;
   }
 
   /** Its process is known. */
@@ -137,7 +146,7 @@ export class Mold {
         if (this.state !== 'loading') return;
         this.#timer?.[Symbol.dispose]();
         this.state = 'ready';
-        this.wasReady = true;
+        this.readyAt = monotonic();
         this.named(message.pid);
         this.#handlers.onLoaded(this, message);
         return;

@@ -218,6 +218,8 @@ export class Molds {
       return;
     }
     if (mold.wasReady && monotonic() - mold.startedAt > this.#plan.bootTimeout) kept.backoff.reset();
+    // Whoever was killed did nothing wrong, and a place may be waiting.
+    if (cause === 'operator' && mold.paidOff) kept.backoff.reset();
     this.#retry(generation, kept, cause, mold.wasReady);
   }
 
