@@ -33,7 +33,7 @@ await server.drain();
 
 await measure(
   async () => {
-    void server.scale(workers);
+    await server.scale(workers);
     return Array(workers).fill(port);
   },
   () => server.status().workers.map(({ pid }) => pid),

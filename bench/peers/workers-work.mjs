@@ -1,7 +1,7 @@
 // Times workers and weighs them, for the worker peers. A peer supplies `start()`, which starts all workers and gives (a
-// promise of) the port of each, which may be the same, and `pids()`, the processes that they are in.
+// promise of) the port of each, which may be the same, once they listen, and `pids()`, the processes that they are in.
 import { readFileSync } from 'node:fs';
-import { get } from 'node:http';
+import { createServer, get } from 'node:http';
 
 export const [workers, requests] = process.argv.slice(2, 4).map(Number);
 
@@ -47,7 +47,16 @@ function weigh(pids) {
   return { uss: uss / 1024 / workers, pss: pss / 1024 / workers };
 }
 
+/** What asks is compiled by asking others: that is nothing that workers take time for. */
+async function practise() {
+  const server = createServer((_, response) => response.end('{}'));
+  await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
+  for (let i = 0; i < workers; i++) await ask(server.address().port);
+  await new Promise((resolve) => server.close(resolve));
+}
+
 export async function measure(start, pids, who = ({ pid }) => pid) {
+  await practise();
   const before = performance.now();
   const ports = await start();
   await askAll(ports, 1, who);
