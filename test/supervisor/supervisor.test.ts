@@ -1,6 +1,6 @@
 /** The supervisor with real programs: who starts before whom, and what the end of one does to the others. */
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
-import { chmodSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Loop } from 'forkbeard';
 import { Supervisor } from 'forkbeard/supervisor';
@@ -371,6 +371,60 @@ test('a clock that is set does nothing: backoff and intensity go by the one that
   await s.nth('ready', 'a', 3);
   kill(s.pid('a'));
   await s.nth('failed', 'a');
+});
+
+test('a service has what was asked for: folder, mask, limits, niceness, user, session and terminal', async () => {
+  const place = folder();
+  chmodSync(place, 0o755);
+  const isRoot = process.getuid?.() === 0;
+  const facts = [
+    'umask',
+    'pwd',
+    'ulimit -Sn',
+    'ulimit -Hn',
+    'ulimit -c',
+    'nice',
+    'id -u',
+    'id -g',
+    'id -G',
+    'cut -d" " -f5-7 /proc/$$/stat',
+    'echo $HOME $ASKED',
+  ];
+  const s = new Overseen({
+    services: {
+      a: {
+        ...script(`${facts.join('; ')}; echo end; exec sleep 1000`),
+        cwd: place,
+        umask: '027',
+        nice: 7,
+        rlimits: { nofile: { soft: 64, hard: 128 }, core: 0 },
+        session: true,
+        env: { HOME: '/somewhere', ASKED: 'as it is' },
+        ...(isRoot ? { user: '65534', group: '65533' } : {}),
+      },
+    },
+  });
+  const ended = new Promise<void>((resolve) => {
+    s.it.on('log', ({ text }) => text === 'end' && resolve());
+  });
+  await s.it.start();
+  await within('its facts', ended);
+  const pid = s.pid('a');
+  const own = [process.getuid?.(), process.getgid?.()];
+  const [uid, gid] = isRoot ? [65_534, 65_533] : own;
+  const [umask, cwd, soft, hard, core, nice, ...others] = s.it.logs('a').map(({ text }) => text);
+  expect({ umask, cwd, soft, hard, core, nice }).toEqual({
+    umask: '0027',
+    cwd: realpathSync(place),
+    soft: '64',
+    hard: '128',
+    core: '0',
+    nice: '7',
+  });
+  expect(others.slice(0, 2)).toEqual([`${uid}`, `${gid}`]);
+  if (isRoot) expect(others[2]).toBe(`${gid}`);
+  // Group, session, controlling terminal.
+  expect(others.slice(3)).toEqual([`${pid} ${pid} 0`, '/somewhere as it is', 'end']);
 });
 
 test('what a service says comes by lines, and the last are kept; events go to diagnostics_channel', async () => {
