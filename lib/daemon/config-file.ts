@@ -2,6 +2,7 @@
  * A file of options: JSON (with comments), YAML, or a module whose default export they are. What is wrong with an option
  * can be told with the line where it is written. Called by commands; a program passes its options itself.
  */
+import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { dirname, extname } from 'node:path';
 import { pathToFileURL } from 'node:url';
@@ -82,8 +83,22 @@ async function load(path: string): Promise<unknown> {
     return typeof exported === 'function' ? await exported() : exported;
   } catch (error) {
     const [first = ''] = String(error instanceof Error ? error.message : error).split('\n');
-    throw wrong(`${path}: ${first}`, error);
+    throw wrong(`${placeOf(error, path)}: ${first}`, error);
   }
+}
+
+/** Where a module went wrong, as far as it says. */
+function placeOf(error: unknown, path: string): string {
+  // Node keeps the place of a mistake in the syntax to itself, but for this.
+  const said =
+    error instanceof SyntaxError
+      ? spawnSync(process.execPath, ['--check', path], { encoding: 'utf8' }).stderr
+      : error instanceof Error && error.stack;
+  for (const [, file = '', line] of (said || '').matchAll(
+    /(?:^|file:\/\/)(\/[^\n]*?)(?:\?\d+)?:(\d+)(?::\d+\)?)?$/gm,
+  ))
+    if (file === path || decodeURI(file) === path) return `${path}:${line}`;
+  return path;
 }
 
 // ------------------------------------------------------------------------------------- texts with lines

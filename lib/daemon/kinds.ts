@@ -83,7 +83,7 @@ export const environment = z.record(
   'must be names and values',
 );
 
-function notText({ input }: { input?: unknown }): string {
+export function notText({ input }: { input?: unknown }): string {
   const isPlain = typeof input === 'number' || typeof input === 'boolean';
   return `must be a text${isPlain ? `, as "${input}" is with its quotes` : ''}`;
 }

@@ -99,7 +99,10 @@ export class Ascent {
     const problem = await this.#untilReady(run, signal);
     if (run.exit !== null || run.isOver) {
       const { exit, how } = await settle(this.#life, signal);
-      throw new Attempt(lossOf(how), `${ending(exit)} before it was ready`, { exit });
+      // Where nobody asks, it is a matter of luck whether it was seen running.
+      const { startup = null, ready } = this.#life.options;
+      const when = startup === null && ready === null ? '' : ' before it was ready';
+      throw new Attempt(lossOf(how), `${ending(exit)}${when}`, { exit });
     }
     if (problem !== null) {
       await bringToAnEnd(this.#life, signal);

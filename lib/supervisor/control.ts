@@ -35,7 +35,7 @@ const FACE: ControlFace<Controlled> = {
     start: {
       body: named,
       run: async ({ supervisor }, { service }: Named) => ({
-        service: plain(await supervisor.startService(known(supervisor, service))),
+        service: await upOrDone(supervisor, service, (name) => supervisor.startService(name)),
       }),
     },
     stop: {
@@ -47,7 +47,7 @@ const FACE: ControlFace<Controlled> = {
     restart: {
       body: named,
       run: async ({ supervisor }, { service }: Named) => ({
-        service: plain(await supervisor.restartService(known(supervisor, service))),
+        service: await upOrDone(supervisor, service, (name) => supervisor.restartService(name)),
       }),
     },
     signal: {
@@ -85,6 +85,22 @@ function known(supervisor: SupervisorFace, service: string): string {
   const near = nearest(service, names);
   const hint = near === undefined ? `there are ${names.join(', ')}` : `did you mean ${near}?`;
   throw new Refusal(404, `There is no service ${service}; ${hint}`);
+}
+
+/** What ended well at once did what it was started for. */
+async function upOrDone(
+  supervisor: SupervisorFace,
+  service: string,
+  start: (name: string) => Promise<object>,
+): Promise<object> {
+  const name = known(supervisor, service);
+  try {
+    return plain(await start(name));
+  } catch (error) {
+    const status = supervisor.status().services[name];
+    if (status?.state !== 'done' || status.lastExit?.exitCode !== 0) throw error;
+    return plain(status);
+  }
 }
 
 /** What was said, and with a signal what is said until then. */

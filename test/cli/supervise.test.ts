@@ -262,8 +262,12 @@ describe('forkbeard supervise', { timeout: 60_000 * slow }, () => {
     ]);
   });
 
-  it('a service that cannot be executed fails alone, and says at which step', async () => {
-    const file = configuration({ web: sleeper, broken: { command: ['/nowhere/program'] } });
+  it('a service that cannot be executed fails alone, and says at which step; a job that ends well has not failed', async () => {
+    const file = configuration({
+      web: sleeper,
+      broken: { command: ['/nowhere/program'] },
+      job: { command: ['true'], restart: 'temporary' },
+    });
     const supervisor = supervise(file);
     expect(await supervisor.event('failed')).toMatchObject({
       level: 'error',
@@ -271,12 +275,19 @@ describe('forkbeard supervise', { timeout: 60_000 * slow }, () => {
       cause: 'refused',
       error: { code: 'ENOENT', step: 'exec' },
     });
-    await up(supervisor, 1);
-    expect((await status()).services).toMatchObject({
-      web: { state: 'running' },
-      broken: { state: 'failed' },
-    });
+    await expect
+      .poll(async () => (await status()).services, { timeout: PATIENCE })
+      .toMatchObject({
+        web: { state: 'running' },
+        broken: { state: 'failed' },
+        job: { state: 'done', problem: 'it ended with code 0' },
+      });
     expect((await ctl('start', 'broken')).code).toBe(1);
+    // Whether it was seen running before it ended is a matter of luck.
+    expect(await ctl('restart', 'job')).toMatchObject({
+      code: 0,
+      stdout: expect.stringMatching(/^job is (done: it ended with code 0|running \(pid \d+\))\n$/),
+    });
     expect(await supervisor.stop()).toBe(0);
   });
 

@@ -99,13 +99,24 @@ describe('YAML', () => {
 });
 
 describe('a module', () => {
-  it('exports its options, or a function that gives them; what it throws is one line', async () => {
+  it('exports its options, or a function that gives them', async () => {
     expect((await readConfigFile(file('.mjs', 'export default { a: 1 }'))).options).toEqual({ a: 1 });
     expect((await readConfigFile(file('.mjs', 'export default async () => ({ a: 2 })'))).options).toEqual({
       a: 2,
     });
-    const path = file('.mjs', "throw new Error('no such\\nthing')");
-    expect((await refusal(path)).message).toBe(`${path}: no such`);
+  });
+
+  it.each([
+    ["\nthrow new Error('no such\\nthing')", ':2: no such'],
+    ['const a = 1;\nexport default { a: b };', ':2: b is not defined'],
+    ['export default {\n  a: [1 },\n};', ":2: Unexpected token '}'"],
+    ["import 'no-such-package-anywhere';", ": Cannot find package 'no-such-package-anywhere' imported from "],
+    ['export default 5', ': must hold an object of options (as its default export, if it is a module)'],
+  ])('%j is refused in one line, with the line of it where Node knows it', async (source, words) => {
+    const path = file('.mjs', source);
+    const { message } = await refusal(path);
+    expect(message.slice(0, path.length + words.length)).toBe(`${path}${words}`);
+    expect(message).not.toContain('\n');
   });
 
   it('is read anew each time', async () => {

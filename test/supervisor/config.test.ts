@@ -285,6 +285,18 @@ describe('what is wrong is told in one line, with the path of it', () => {
       { stop: [{ signal: 'TRM' }] },
       "services.web.stop[0].signal must be a signal such as TERM, INT or 15, not 'TRM'; did you mean 'SIGTERM'?",
     ],
+    [
+      { restart: 'always' },
+      "services.web.restart must be one of permanent, transient, temporary; did you mean 'permanent'?",
+    ],
+    [
+      { restart: 'on-failure' },
+      "services.web.restart must be one of permanent, transient, temporary; did you mean 'transient'?",
+    ],
+    [
+      { command: ['redis-server', '--port', 6390] },
+      'services.web.command[2] must be a text, as "6390" is with its quotes',
+    ],
     [{ stop: [] }, 'services.web.stop must have a step'],
     [{ gateTimeout: '5' }, /^services\.web\.gateTimeout needs a unit/],
     [{ backoff: { min: '1m', max: '1s' } }, /^services\.web\.backoff must have a min/],

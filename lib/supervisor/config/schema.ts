@@ -14,6 +14,7 @@ import {
   flag,
   list,
   mask,
+  notText,
   oneOf,
   plain,
   textOrNumber,
@@ -45,13 +46,20 @@ function object<Shape extends z.ZodRawShape>(shape: Shape) {
 const port = count(1, 65_535);
 
 const command = z
-  .union([plain, z.array(z.string('must be a text'))], 'must be a program, or a list of it and its arguments')
+  .custom<string | unknown[]>(
+    (given) => typeof given === 'string' || Array.isArray(given),
+    'must be a program, or a list of it and its arguments',
+  )
   .transform((value, context): Command => {
-    const words = typeof value === 'string' ? [value] : value;
-    const refuse = (message: string) => {
-      context.addIssue({ code: 'custom', message });
+    const refuse = (message: string, path: number[] = []) => {
+      context.addIssue({ code: 'custom', message, path });
       return z.NEVER;
     };
+    const words: string[] = [];
+    for (const [index, word] of (typeof value === 'string' ? [value] : value).entries()) {
+      if (typeof word !== 'string') return refuse(notText({ input: word }), [index]);
+      words.push(word);
+    }
     if (typeof value === 'string' && /\s/.test(value.trim())) {
       // No shell splits it, and hardly any program has blanks in its name.
       const parts = value.trim().split(/\s+/);
@@ -119,6 +127,23 @@ const backoff = object({
     .max(1, 'must be a number of 0 to 1')
     .optional(),
   resetAfter: duration.optional(),
+});
+
+/** As others call them. */
+const RESTARTS: Readonly<Record<string, string>> = {
+  always: 'permanent',
+  'unless-stopped': 'permanent',
+  'on-failure': 'transient',
+  no: 'temporary',
+  never: 'temporary',
+};
+
+const TYPES = ['permanent', 'transient', 'temporary'] as const;
+const restart = z.enum(TYPES, {
+  error: ({ input }) => {
+    const here = typeof input === 'string' ? (RESTARTS[input] ?? nearest(input, TYPES)) : undefined;
+    return `must be one of ${TYPES.join(', ')}${here === undefined ? '' : `; did you mean '${here}'?`}`;
+  },
 });
 
 const exitCodes = z.record(
@@ -311,7 +336,7 @@ export const serviceSchema = object({
     .max(19, 'must be a whole number of -20 to 19')
     .optional(),
   rlimits: rlimits.optional(),
-  restart: oneOf(['permanent', 'transient', 'temporary']).optional(),
+  restart: restart.optional(),
   backoff: backoff.optional(),
   intensity: intensity.optional(),
   startup: startup.optional(),
