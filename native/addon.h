@@ -3,7 +3,10 @@
 
 #include <node_api.h>
 
+#include <memory>
 #include <vector>
+
+#include "sys/transfer.h"
 
 namespace forkbeard {
 
@@ -17,6 +20,7 @@ struct Addon {
   }
 
   std::vector<LoopHandle*> loops;
+  std::vector<std::unique_ptr<sys::Transfers>> transfers;
 };
 
 }  // namespace forkbeard

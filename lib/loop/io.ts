@@ -27,6 +27,15 @@ const WAKES_READ = READ | HANGUP | HALF_CLOSED | ERROR;
 const WAKES_WRITE = WRITE | HANGUP | ERROR;
 const WAKES_HANGUP = HANGUP | HALF_CLOSED | ERROR;
 
+// For what runs with every event: constants of this module are part of the compiled code, imported ones are read from
+// theirs each time.
+const TO_READ = READ;
+const TO_WRITE = WRITE;
+const NOT_PLAIN = ~(READ | WRITE);
+const UNUSABLE = INVALID;
+/** What each report wakes. */
+const WAKES = Uint8Array.from({ length: 256 }, (_, mask) => wakes(mask));
+
 const EBADF = -9;
 /** An INVALID report has the errno here. */
 const ERRNO_SHIFT = 16;
@@ -301,16 +310,16 @@ export class IoTable {
   /** One event of a batch. */
   dispatch(slot: number, generation: number, mask: number): void {
     // Nearly always: one watcher that is told nothing but reading and writing, and stays armed.
-    const due = wakes(mask) & this.#plain.arms(slot, generation);
-    if (due === 0 || (due & ~(READ | WRITE)) !== 0 || (mask & INVALID) !== 0) {
+    const due = (WAKES[mask & 0xff] as number) & this.#plain.arms(slot, generation);
+    if (due === 0 || (due & NOT_PLAIN) !== 0 || (mask & UNUSABLE) !== 0) {
       this.#dispatchAny(slot, generation, mask);
       return;
     }
     const watcher = this.#plain.watcher(slot) as IoWatch;
     const fd = this.#plain.fd(slot);
-    if ((due & READ) !== 0) {
+    if ((due & TO_READ) !== 0) {
       this.#host.invoke(watcher, this.#plain.reader(slot), fd);
-      if ((due & WRITE) === 0 || !watcher.active || (watcher.arms & WRITE) === 0) return;
+      if ((due & TO_WRITE) === 0 || !watcher.active || (watcher.arms & TO_WRITE) === 0) return;
     }
     this.#host.invoke(watcher, watcher.onWriteReady as Handler, fd);
   }
@@ -404,7 +413,7 @@ export class IoTable {
   /** Marks what of an event is for this watcher and disarms what is told only once. */
   #offer(record: Descriptor, watcher: IoWatch, mask: number): void {
     const { arms } = watcher;
-    const due = wakes(mask) & arms;
+    const due = (WAKES[mask & 0xff] as number) & arms;
     watcher.due |= due;
     if (due !== 0) this.#arm(record, watcher, watcher.oneshot ? 0 : arms & ~(due & (HANGUP | ERROR)));
   }

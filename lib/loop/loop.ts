@@ -492,12 +492,17 @@ export class EventLoop implements Disposable {
 
   #dispatchBatch(): void {
     const batch = this.#batch;
+    const io = this.#io;
     const full = this.#count * 3 === batch.length;
     while (this.#cursor < this.#count) {
-      if (this.#cursor % AT_ONCE === 0)
-        this.#io.fetch(batch, this.#cursor, Math.min(this.#cursor + AT_ONCE, this.#count));
-      const at = 3 * this.#cursor++;
-      this.#io.dispatch(batch[at] as number, batch[at + 1] as number, batch[at + 2] as number);
+      const cursor = this.#cursor;
+      if (cursor % AT_ONCE === 0) io.fetch(batch, cursor, Math.min(cursor + AT_ONCE, this.#count));
+      this.#cursor = cursor + 1;
+      io.dispatch(
+        batch[3 * cursor] as number,
+        batch[3 * cursor + 1] as number,
+        batch[3 * cursor + 2] as number,
+      );
     }
     // A small batch would let the kernel's first ones starve the rest. Not while a nested round has replaced it.
     if (full && batch === this.#batch && batch.length < 3 * LARGEST_BATCH && !this.#closed) {

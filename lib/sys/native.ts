@@ -7,13 +7,19 @@ import { addon } from '../native.ts';
 
 export type Result = number | undefined;
 
+/** A call without a buffer is about the one that its direction had last, which must be as it was then. */
+export interface Transfers {
+  read(buffer?: Uint8Array): void;
+  write(buffer?: Uint8Array): void;
+  recv(buffer?: Uint8Array): void;
+  send(buffer?: Uint8Array): void;
+}
+
 export interface SysAddon {
-  read(fd: number, buffer: Uint8Array, offset?: number, length?: number): Result;
-  write(fd: number, buffer: Uint8Array, offset?: number, length?: number): Result;
-  recv(fd: number, buffer: Uint8Array, offset?: number, length?: number): Result;
-  send(fd: number, buffer: Uint8Array, offset?: number, length?: number): Result;
+  /** The calls that find their arguments in `frame`, [fd, offset, length, result], and leave their result there. */
+  transfers(frame: Int32Array): Transfers;
   /** The sender's host or path; `out` becomes [bytes, port or -1]. */
-  recvFrom(fd: number, buffer: Uint8Array, out: Int32Array): Result | string;
+  recvFrom(fd: number, buffer: Uint8Array, out: Int32Array): number | string;
   sendTo(fd: number, buffer: Uint8Array, host: string, port: number): Result;
   sendTo(fd: number, buffer: Uint8Array, path: string): Result;
 

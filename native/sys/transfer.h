@@ -4,6 +4,8 @@
 #include <sys/socket.h>
 
 #include <cstddef>
+#include <cstdint>
+#include <span>
 
 namespace forkbeard::sys {
 
@@ -16,5 +18,13 @@ constexpr int kNoSignal = 0;  // SO_NOSIGPIPE does it, see native/descriptors.cc
 
 // What Linux transfers at most in one call; Darwin refuses more than INT_MAX. The count always fits an int32.
 constexpr size_t kMaxTransfer = 0x7ffff000;
+
+// What the calls of one frame know: see transfer.cc. Belongs to an environment, as often as lib/sys is loaded there.
+struct Transfers {
+  int32_t* frame;
+  // The buffers that were looked up last, for what comes in and for what goes out. Only JavaScript knows whether one is
+  // still there, and names none only if it is.
+  std::span<uint8_t> bytes[2];
+};
 
 }  // namespace forkbeard::sys
