@@ -104,22 +104,29 @@ function makeFolder(folder: string): void {
 
 /** Nobody else can put anything there, or take it away. */
 export function isPrivate(folder: string): boolean {
-  const there = stat(folder);
-  return there?.isDirectory() === true && there.uid === process.getuid?.() && (there.mode & 0o022) === 0;
+  try {
+    const there = lstatSync(folder);
+    return there.isDirectory() && there.uid === process.getuid?.() && (there.mode & 0o022) === 0;
+  } catch {
+    return false;
+  }
 }
 
 function refused(path: string, why: string, cause?: unknown): Error {
-  const error = invalidOption(
-    'control',
-    `The control socket cannot be at ${path}: ${why}`,
-    EXIT.addressInUse,
-  );
+  const { code } = (cause ?? {}) as NodeJS.ErrnoException;
+  const exitCode = code === 'EACCES' || code === 'EPERM' ? EXIT.noPermission : EXIT.addressInUse;
+  const error = invalidOption('control', `The control socket cannot be at ${path}: ${why}`, exitCode);
   if (cause !== undefined) error.cause = cause;
   return error;
 }
 
+/** Undefined when there is nothing. Throws when that is not to be known: in another user's folder, say. */
 function stat(path: string): Stats | undefined {
-  return lstatSync(path, { throwIfNoEntry: false });
+  try {
+    return lstatSync(path, { throwIfNoEntry: false });
+  } catch (error) {
+    throw refused(path, `${(error as Error).message}; --control names another place`, error);
+  }
 }
 
 // ------------------------------------------------------------------------------------- the other side

@@ -10,11 +10,12 @@ import {
   renameSync,
   rmSync,
   statSync,
+  symlinkSync,
   writeFileSync,
 } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import type { Readable } from 'node:stream';
 import { describe, expect, it } from 'vitest';
 import { OPTIONS } from '../../dist/prefork/options/schema.js';
@@ -395,9 +396,15 @@ describe('a server', { timeout: 60_000 * slow }, () => {
     );
   });
 
-  it('refuses a control socket in a folder that the kernel does not make', async () => {
-    const { code, stderr } = await forkbeard(['serve', app, '--control', '/proc/none/control.sock']);
-    expect(stderr).toMatch(/^forkbeard: The control socket cannot be at \/proc\/none: ENOENT: [^\n]*\n$/);
+  it.each([
+    ['that the kernel does not make', '/proc/none', /\/proc\/none: ENOENT: /],
+    ['that cannot be looked into', 'loop', /loop\/control\.sock: ELOOP: /],
+  ])('refuses a control socket in a folder %s', async (_, name, why) => {
+    const place = resolve(folder, name);
+    if (name === 'loop') symlinkSync('loop', place);
+    const { code, stderr } = await forkbeard(['serve', app, '--control', join(place, 'control.sock')]);
+    expect(stderr).toMatch(/^forkbeard: The control socket cannot be at [^\n]*\n$/);
+    expect(stderr).toMatch(why);
     expect(code).toBe(42);
   });
 

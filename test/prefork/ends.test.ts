@@ -92,6 +92,15 @@ describe.each(methods)('an application that does not boot, with %s', (method) =>
       'await new Promise((resolve) => setTimeout(resolve, 1e6)); export default (req, res) => res.end();';
     const server = serve(application(never).url, { plan: { ...plan, bootTimeout: 1000 } });
     expect(await server.exited).toEqual([41, null]);
+    const why = expect.stringMatching(/ was not ready within the boot timeout of 1\.0 s$/);
+    expect(server.all('stopping')).toMatchObject([{ cause: why }]);
+  });
+
+  test('stops the start when it ends itself, however politely', async () => {
+    const server = serve(application('process.exit(0)').url, { plan });
+    expect(await server.exited).toEqual([41, null]);
+    const why = expect.stringMatching(/ ended \(exit code 0\) before it was ready$/);
+    expect(server.all('stopping')).toMatchObject([{ cause: why }]);
   });
 
   test('stops the start after several attempts when it crashes before it is ready', async () => {

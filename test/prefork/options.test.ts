@@ -123,6 +123,7 @@ describe('what is wrong is said in one line, under the name that its user wrote'
 
   it.each<[object, RegExp]>([
     [{ application: 'missing.js' }, /^--application: there is no module .*missing\.js$/],
+    [{ application: folder }, /^--application: .* is a folder without a module of its own$/],
     [{ application: undefined }, /^--application is missing/],
     [{ chdir: 'nowhere' }, /^--chdir: there is no folder/],
     [{ envFile: 'no.env' }, /^--envFile: cannot read/],

@@ -3,7 +3,8 @@
  * the kernel left behind as evidence. Pure, but for `OomKills`, which reads the kernel's counter.
  */
 import { readFileSync } from 'node:fs';
-import type { ExitCause } from '../contract.ts';
+import { ending, time } from '../../daemon/words.ts';
+import type { ExitCause, ExitRecord } from '../contract.ts';
 import { causeOf, EXIT } from '../exit-codes.ts';
 
 /** Why we killed it, where it was us. */
@@ -56,6 +57,18 @@ export function classify(evidence: Evidence): ExitCause {
   // An application that ends itself while it loads, however politely, does not boot.
   const isOurs = exitCode >= EXIT.recycled && exitCode <= EXIT.blockedLoop;
   return ready || leaving || isOurs ? cause : 'boot';
+}
+
+/** An end of which nobody has said more, in words. `bootTimeout`: ms. */
+export function unexplained(
+  who: string,
+  { cause, exitCode, signal, ready }: Pick<ExitRecord, 'cause' | 'exitCode' | 'signal' | 'ready'>,
+  bootTimeout: number,
+): string {
+  if (cause === 'boot-deadline')
+    return `${who} was not ready within the boot timeout of ${time(bootTimeout)}`;
+  const how = cause === 'boot' ? ending(exitCode, signal) : `${cause}, ${ending(exitCode, signal)}`;
+  return `${who} ended (${how})${ready ? '' : ' before it was ready'}`;
 }
 
 /** What a system call that failed while a process was to be started says. */

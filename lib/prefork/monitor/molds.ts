@@ -10,7 +10,7 @@ import type { ExitCause, PreforkEvents } from '../contract.ts';
 import type { Plan } from '../plan.ts';
 import { monotonic } from '../scoreboard.ts';
 import { Backoff } from './backoff.ts';
-import { causeOfError, classify } from './cause.ts';
+import { causeOfError, classify, unexplained } from './cause.ts';
 import { type Program, spawnChild } from './child.ts';
 import type { Listeners } from './listeners.ts';
 import { type Loaded, Mold } from './mold.ts';
@@ -204,17 +204,20 @@ export class Molds {
       ...(failure?.stack === undefined ? {} : { stack: failure.stack }),
     });
     const kept = this.#keptWith(mold);
-    if (kept !== undefined) this.#lost(kept, mold, cause);
+    if (kept !== undefined) this.#lost(kept, mold, cause, exit);
   }
 
   /** One that never was ready is whoever asked for it to think about; another is brought back. */
-  #lost(kept: Kept, mold: Mold, cause: ExitCause): void {
+  #lost(kept: Kept, mold: Mold, cause: ExitCause, exit: ExitStatus): void {
     const { generation, failure } = mold;
     kept.mold = undefined;
     if (kept.settle !== undefined) {
       this.#kept.delete(generation);
-      const how = `The process that loads the application ended (${cause}) before it was done`;
-      kept.settle.reject(new MoldError(failure?.message ?? how, cause));
+      const how = { cause, exitCode: exit.exitCode, signal: exit.signal, ready: false };
+      const { bootTimeout } = this.#plan;
+      const message =
+        failure?.message ?? unexplained('The process that loads the application', how, bootTimeout);
+      kept.settle.reject(new MoldError(message, cause));
       return;
     }
     if (mold.wasReady && monotonic() - mold.startedAt > this.#plan.bootTimeout) kept.backoff.reset();

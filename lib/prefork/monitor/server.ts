@@ -17,6 +17,7 @@ import type { Plan } from '../plan.ts';
 import { boardSize, monotonic, Scoreboard } from '../scoreboard.ts';
 import { workerEntry } from '../worker/inheritance.ts';
 import { Aftermath } from './aftermath.ts';
+import { unexplained } from './cause.ts';
 import { Crew } from './crew.ts';
 import { exitCodeOfBind, Listeners } from './listeners.ts';
 import { Molds } from './molds.ts';
@@ -290,7 +291,7 @@ class Server extends EventEmitter<PreforkEvents> implements PreforkServer {
       this.#aftermath.follow(
         member,
         record.cause,
-        record.message ?? `A worker ended: ${record.cause}`,
+        record.message ?? unexplained('A worker', record, this.#plan.bootTimeout),
         service,
       );
     }

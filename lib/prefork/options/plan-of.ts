@@ -70,8 +70,12 @@ function findApplication(url: string | undefined, spell: Spell): string {
     throw invalidOption('application', `${spell('application')} is missing: which module to serve`);
   const path = fileURLToPath(url);
   const found = resolveModule(path);
-  if (found === undefined)
-    throw invalidOption('application', `${spell('application')}: there is no module ${path}`);
+  if (found === undefined) {
+    const why = isFolder(path)
+      ? `${path} is a folder without a module of its own`
+      : `there is no module ${path}`;
+    throw invalidOption('application', `${spell('application')}: ${why}`);
+  }
   if (/\.[cm]?ts$/.test(found) && !runsTypeScript()) {
     throw invalidOption(
       'application',
