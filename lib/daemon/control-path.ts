@@ -3,7 +3,7 @@
  * finds the one that runs. Called by programs that make one and by the command `ctl`; makes nothing.
  */
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 
 export function controlFolder(): string {
   const runtime = process.env['XDG_RUNTIME_DIR'];
@@ -17,6 +17,11 @@ let servers = 0;
 
 /** What is called so in that folder is a control socket, and nothing else is. */
 export const CONTROL_NAME = /^\d+(-\d+)?\.ctl$/;
+
+/** Whether a path is one that `defaultControlPath` gives, to whomever. */
+export function isDefaultControlPath(path: string): boolean {
+  return dirname(path) === controlFolder() && CONTROL_NAME.test(basename(path));
+}
 
 /** Another one for each server of a process. */
 export function defaultControlPath(): string {

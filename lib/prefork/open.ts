@@ -11,6 +11,7 @@ import { ControlSocket } from './control.ts';
 import type { Log } from './log.ts';
 import type { Metrics } from './metrics.ts';
 import { startServer } from './monitor/server.ts';
+import { isSuccessor } from './monitor/upgrade.ts';
 import type { Plan } from './plan.ts';
 
 export interface Running {
@@ -48,7 +49,7 @@ export async function open(plan: Plan, { log, signals = false }: Surroundings = 
         await closeNow(http);
       });
       // A predecessor answers there until this one is ready.
-      if (control?.succeeds) void listenInTurn(http, plan.metrics, handover.signal);
+      if (isSuccessor(process.env)) void listenInTurn(http, plan.metrics, handover.signal);
       else await listenAt(http, plan.metrics);
       follow = (server) => {
         running = new Metrics(server);

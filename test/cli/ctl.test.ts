@@ -1,16 +1,7 @@
 /** `forkbeard ctl` against a server that runs. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import {
-  chmodSync,
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-} from 'node:fs';
+import { chmodSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { get } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -99,22 +90,26 @@ describe('forkbeard ctl', { timeout: 60_000 * slow }, () => {
     expect(await server.stop()).toBe(0);
   });
 
-  it('hands over to a new monitor, which has the socket, the metrics and the address', async () => {
-    const control = join(folder, 'upgrade.ctl');
+  it.each([
+    ['named', ['--control', join(folder, 'upgrade.ctl')]],
+    ['usual', []],
+  ])('hands over to a new monitor, which has the %s socket, the metrics and the address', async (_, at) => {
     const metrics = join(folder, 'metrics.sock');
-    const server = serve(app, ['--control', control, '--metrics', `unix://${metrics}`]);
+    const server = serve(app, [...at, '--metrics', `unix://${metrics}`]);
     const url = await server.url();
-    const upgraded = await forkbeard(['ctl', '--control', control, 'upgrade']);
+    const upgraded = await forkbeard(['ctl', ...at, 'upgrade']);
     expect(upgraded).toMatchObject({ code: 0, stdout: 'upgraded: a new monitor serves\n' });
     expect(await server.ended).toBe(0);
-    const after = await status('--control', control);
+    const after = await status(...at);
     expect(after).toMatchObject({ state: 'ready', ready: 2 });
     expect(after.pid).not.toBe(server.child.pid);
     expect((await fetch(url)).status).toBe(200);
     await expect.poll(() => readiness(metrics), { timeout: 15_000 * slow }).toBe(200);
-    expect((await forkbeard(['ctl', 'stop', '--control', control])).code).toBe(0);
+    expect((await forkbeard(['ctl', 'stop', ...at])).code).toBe(0);
     await server.closed;
-    expect(existsSync(control)).toBe(false);
+    expect(readdirSync(folder, { recursive: true }).filter((name) => String(name).endsWith('.ctl'))).toEqual(
+      [],
+    );
   });
 
   it('asks which one when there are two', async () => {

@@ -18,7 +18,15 @@ export interface Inherited {
   fd: number;
 }
 
-/** Where the successor finds what it inherits, as JSON. */
+/** What a successor is told of its predecessor when it starts. */
+interface Announced {
+  channel: number;
+  listeners: Inherited[];
+  /** The path of its control socket. */
+  control: string | false;
+}
+
+/** Where the successor finds it, as JSON. */
 const VARIABLE = 'FORKBEARD_UPGRADE';
 const CHANNEL = 3;
 const FIRST_LISTENER = 4;
@@ -26,6 +34,8 @@ const FIRST_LISTENER = 4;
 const CANCEL_GRACE = 3000;
 /** Beyond what its mold and its workers may take to boot. ms */
 const MARGIN = 5000;
+
+type Environment = Readonly<Record<string, string | undefined>>;
 
 type FromSuccessor = { type: 'ready' };
 type ToSuccessor = { type: 'yours' };
@@ -68,7 +78,7 @@ export class Upgrade {
     });
     this.ready.catch(() => {});
     const renumbered = listeners.map(({ target }, index) => ({ target, fd: FIRST_LISTENER + index }));
-    const handover = { channel: CHANNEL, listeners: renumbered };
+    const handover: Announced = { channel: CHANNEL, listeners: renumbered, control: plan.control };
     try {
       this.#child = loop.spawn({
         command,
@@ -168,18 +178,26 @@ export class Handover {
 }
 
 /** The descriptors by number that a successor listens on like the monitor before it. */
-export function announcedDescriptors(env: Readonly<Record<string, string | undefined>>): number[] {
+export function announcedDescriptors(env: Environment): number[] {
   const targets = announced(env)?.listeners.map(({ target }) => /^fd:\/\/(\d+)$/.exec(target)?.[1]) ?? [];
   return targets.filter((fd) => fd !== undefined).map(Number);
 }
 
-function announced(
-  env: Readonly<Record<string, string | undefined>>,
-): { channel: number; listeners: Inherited[] } | undefined {
+/** This process was started to follow another monitor, and has not begun to yet. */
+export function isSuccessor(env: Environment): boolean {
+  return announced(env) !== undefined;
+}
+
+/** The control socket of the monitor before it: a successor has the same one, unless it is told another. */
+export function announcedControl(env: Environment): string | false | undefined {
+  return announced(env)?.control;
+}
+
+function announced(env: Environment): Announced | undefined {
   const text = env[VARIABLE];
   if (text === undefined) return undefined;
   try {
-    return JSON.parse(text) as { channel: number; listeners: Inherited[] };
+    return JSON.parse(text) as Announced;
   } catch {
     return undefined;
   }

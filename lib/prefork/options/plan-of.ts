@@ -8,11 +8,11 @@ import { basename, extname } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { becoming } from '../../daemon/accounts.ts';
 import { runsTypeScript } from '../../daemon/config-file.ts';
-import { defaultControlPath } from '../../daemon/control-path.ts';
+import { defaultControlPath, isDefaultControlPath } from '../../daemon/control-path.ts';
 import { formatListen, type ListenTarget } from '../../daemon/listen.ts';
 import { activatedListeners } from '../../daemon/systemd.ts';
 import { invalidOption } from '../../sys/errors.ts';
-import { announcedDescriptors } from '../monitor/upgrade.ts';
+import { announcedControl, announcedDescriptors } from '../monitor/upgrade.ts';
 import type { Plan } from '../plan.ts';
 import { availableProcessors } from './processors.ts';
 import type { CheckedOptions } from './schema.ts';
@@ -49,7 +49,7 @@ export function planOf(options: CheckedOptions, spell: Spell = (option) => optio
     maxMemory: options.maxMemory ?? 0,
     jitter: options.jitter ?? 10,
     reforkAfter: options.reforkAfter ?? [],
-    control: options.control ?? defaultControlPath(),
+    control: options.control ?? usualControl(),
     metrics: options.metrics ?? null,
     pidFile: options.pidFile ?? null,
     envFiles: options.envFile ?? [],
@@ -96,6 +96,12 @@ function resolveModule(path: string): string | undefined {
 }
 
 // ------------------------------------------------------------------------------------- the machine
+
+/** That of the monitor which hands over to this process, so that there is one at every moment, and never two. */
+function usualControl(): string {
+  const predecessors = announcedControl(process.env);
+  return predecessors && isDefaultControlPath(predecessors) ? predecessors : defaultControlPath();
+}
 
 function addresses({ listen, reusePort }: CheckedOptions, spell: Spell): ListenTarget[] {
   const handed = listen === undefined ? inherited() : [];
