@@ -1,11 +1,11 @@
 /**
- * A look for processes of this state directory that nobody looks after: their run's shim does not hold their service's
- * lock. Done when a supervisor starts and when it has stopped all. There should be none, ever; who is found is ended, as
+ * A look for processes of this state directory that nobody looks after: no shim of their run is left, nor does one hold
+ * their service's lock. Done when a supervisor starts and when it has stopped all. There should be none, ever; who is found is ended, as
  * far as orphans.ts allows, and told of.
  */
-import { existsSync, readdirSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { initialVariable } from './identity.ts';
-import { endRun, type Orphan } from './orphans.ts';
+import { endRun, type Orphan, pidsOfRun } from './orphans.ts';
 import { lockHolders, NAME, type StateDirectory } from './state.ts';
 
 /** By service. */
@@ -49,5 +49,16 @@ function isLookedAfter(state: StateDirectory, service: string, runId: string): b
   if (!existsSync(lock)) return true;
   const holders = lockHolders(lock);
   if (holders === null) return true;
-  return holders.some((pid) => (initialVariable(pid, 'FORKBEARD_RUN_ID') ?? runId) === runId);
+  if (holders.some((pid) => (initialVariable(pid, 'FORKBEARD_RUN_ID') ?? runId) === runId)) return true;
+  // It may hold one that was removed, of which this is not the file any more.
+  return pidsOfRun(runId).some(isShim);
+}
+
+/** By the name of its program. Whoever borrows it is spared, and no more than that. */
+function isShim(pid: number): boolean {
+  try {
+    return readFileSync(`/proc/${pid}/comm`, 'latin1').startsWith('forkbeard-shim');
+  } catch {
+    return false;
+  }
 }

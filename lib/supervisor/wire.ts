@@ -5,6 +5,7 @@
 import type { IoWatcher } from '../loop/contract.ts';
 import type { Loop } from '../process/loop.ts';
 import * as sys from '../sys/index.ts';
+import { closeWithThread } from '../sys/thread-end.ts';
 
 const HEAD = 5;
 /** Read in one turn of the loop: the rest waits, and in the end whoever says so much, so that the others have their turns. */
@@ -34,6 +35,7 @@ export class Wire {
     this.#loop = loop;
     this.#fd = fd;
     this.#handlers = handlers;
+    closeWithThread(fd, true);
     this.#reader = loop.watchIo(fd, { onReadReady: () => this.#receive() });
   }
 
@@ -67,6 +69,7 @@ export class Wire {
     this.#reader.stop();
     this.#writer?.stop();
     this.#out = [];
+    closeWithThread(this.#fd, false);
     sys.close(this.#fd);
   }
 

@@ -38,6 +38,7 @@ export interface SysAddon {
 
   pipe(out: Int32Array): number;
   close(fd: number): number;
+  closeWithEnvironment(fd: number, on: boolean): number;
   dup(fd: number, atLeast: number): number;
   setNonBlocking(fd: number, on: boolean): number;
   setCloseOnExec(fd: number, on: boolean): number;

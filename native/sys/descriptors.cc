@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <unistd.h>
 
+#include <cstdint>
+
 #include "js.h"
 #include "sys/registry.h"
 
@@ -46,11 +48,25 @@ napi_value SetFlag(napi_env env, napi_callback_info info, int (*set)(int, bool))
 napi_value NonBlocking(napi_env env, napi_callback_info info) { return SetFlag(env, info, SetNonBlocking); }
 napi_value CloseOnExec(napi_env env, napi_callback_info info) { return SetFlag(env, info, SetCloseOnExec); }
 
+void CloseAtEnd(void* fd) { close(static_cast<int>(reinterpret_cast<intptr_t>(fd))); }
+
+// (fd, on): whether it is closed when the environment ends, which a Worker's may do between two lines of JavaScript
+napi_value CloseWithEnvironment(napi_env env, napi_callback_info info) {
+  js::Call<2> call(env, info);
+  int32_t fd;
+  bool on;
+  if (!call.Int(0, &fd) || fd < 0 || !call.Bool(1, &on)) return nullptr;
+  void* data = reinterpret_cast<void*>(static_cast<intptr_t>(fd));
+  (on ? napi_add_env_cleanup_hook : napi_remove_env_cleanup_hook)(env, CloseAtEnd, data);
+  return js::Int(env, 0);
+}
+
 }  // namespace
 
 void RegisterDescriptors(napi_env env, napi_value exports) {
   js::SetFunction(env, exports, "pipe", Pipe);
   js::SetFunction(env, exports, "close", Close);
+  js::SetFunction(env, exports, "closeWithEnvironment", CloseWithEnvironment);
   js::SetFunction(env, exports, "dup", Dup);
   js::SetFunction(env, exports, "setNonBlocking", NonBlocking);
   js::SetFunction(env, exports, "setCloseOnExec", CloseOnExec);

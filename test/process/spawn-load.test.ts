@@ -2,7 +2,7 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { describe, expect, test } from 'vitest';
-import { children, linux, loopForEach, openDescriptors, runFixture, text } from './programs.ts';
+import { children, linux, loopForEach, openDescriptors, runFixture, text, thrown } from './programs.ts';
 
 const loop = loopForEach();
 
@@ -29,6 +29,22 @@ test.runIf(linux)('a thousand, one after the other, leave no descriptor and no z
   expect(openDescriptors().size).toBeLessThanOrEqual(before);
   expect(children()).toEqual([]);
 });
+
+test.runIf(linux)(
+  'a hundred that do not start say so, each, and leave no descriptor and no zombie',
+  async () => {
+    const refused = () => thrown(() => loop().spawn({ command: '/does/not/exist' }))['code'];
+    refused();
+    const before = openDescriptors().size;
+    // With one that does start among them, whose end is not lost.
+    const { exited } = loop().spawn({ command: ['sh', '-c', 'exit 5'], stdio: { stdin: 'ignore' } });
+    const codes = Array.from({ length: 100 }, refused);
+    expect(new Set(codes)).toEqual(new Set(['ENOENT']));
+    expect((await exited).exitCode).toBe(5);
+    expect(openDescriptors().size).toBe(before);
+    expect(children()).toEqual([]);
+  },
+);
 
 test('those of child_process keep their own ends', async () => {
   const theirs = Array.from({ length: 50 }, (_, i) => spawn('sh', ['-c', `exit ${i}`]));

@@ -1,7 +1,7 @@
 /** Who is left alone: whatever a record says of him, whatever he is called, and whoever looks meanwhile. */
 import { type ChildProcessByStdio, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import type { Readable } from 'node:stream';
 import { Loop } from 'forkbeard';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
@@ -10,7 +10,7 @@ import { bootId, factsOf, identify, initialVariable, match } from '../../dist/su
 import { endRun } from '../../dist/supervisor/orphans.js';
 import { StateDirectory } from '../../dist/supervisor/state.js';
 import { sweep } from '../../dist/supervisor/sweep.js';
-import { alive, environment, eventually, folder } from './support.ts';
+import { alive, environment, eventually, folder, marked } from './support.ts';
 import { pidOf, Watched } from './watched.ts';
 
 const NOBODY = { pid: 2 ** 22 + 1, startTime: 5 };
@@ -214,4 +214,26 @@ describe.runIf(process.platform === 'linux')('a sweep', () => {
     expect(alive(pidOf(x))).toBe(true);
     expect(existsSync(x.state.of('x').record)).toBe(true);
   });
+});
+
+test.each([
+  ['is removed', ''],
+  ['is made anew', 'w'],
+])('a service whose lock %s while it runs is left alone, and there is no second one', async (_, anew) => {
+  const path = folder();
+  const first = new Watched('exec sleep 1000', {}, path);
+  const { pid } = await first.it.start();
+  const { lock } = first.state.of('x');
+  rmSync(lock);
+  if (anew) writeFileSync(lock, '');
+  const second = new Watched('exec sleep 1000', {}, path);
+  expect(await second.it.start()).toMatchObject({ state: 'elsewhere', pid, owned: false });
+  expect(sweep(second.state).size).toBe(0);
+  expect(alive(pid as number)).toBe(true);
+  // Whoever of them is faster then, the other one finds it.
+  await first.it.restart();
+  const isThere = ({ it }: Watched) => it.state === 'running' || it.state === 'elsewhere';
+  await second.until('the same', () => isThere(second) && pidOf(second) === pidOf(first));
+  expect([first, second].map(({ it }) => it.status().owned).sort()).toEqual([false, true]);
+  expect(marked(`FORKBEARD_STATE_DIR=${path}`)).toEqual([pidOf(first)]);
 });

@@ -1,9 +1,11 @@
 /** Who outlives whom: a supervisor that is killed, shims that are, services that go on, and the next supervisor. */
 import { execFile } from 'node:child_process';
+import { once } from 'node:events';
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import { Worker } from 'node:worker_threads';
 import { describe, expect, test } from 'vitest';
 import { readRecord } from '../../dist/supervisor/state.js';
 import { PATIENCE } from '../process/support.ts';
@@ -78,6 +80,28 @@ describe('a supervisor that is killed', () => {
     expect(next.pid('independent')).toBe(independent);
     await next.it.stop();
     expect(readdirSync(stateDir)).toEqual(['coupled.lock', 'independent.lock']);
+  });
+
+  test('with its thread alone, a Worker’s, is as gone; what its loop has merely started is not concerned', async () => {
+    const stateDir = folder();
+    const quiet = { ...sleeper, stdout: 'ignore', stderr: 'ignore' } as const;
+    const services = { a: quiet, b: { ...quiet, mode: 'independent', lease: '1h' } } as const;
+    const worker = new Worker(
+      `Promise.all([import('forkbeard'), import('forkbeard/supervisor')]).then(async ([{ Loop }, { Supervisor }]) => {
+        const child = Loop.current().spawn({ command: ['sleep', '1000'], stdio: { stdout: 'ignore' } });
+        const { services } = await new Supervisor(${JSON.stringify({ stateDir, services })}).start();
+        require('node:worker_threads').parentPort.postMessage([child.pid, services.a.pid, services.b.pid]);
+      })`,
+      { eval: true },
+    );
+    const [[child, a, b]] = (await within('its services', once(worker, 'message'))) as [number[]];
+    await worker.terminate();
+    await eventually('the end of what is coupled', () => !alive(a as number));
+    expect([child, b].map((pid) => alive(pid as number))).toEqual([true, true]);
+    process.kill(child as number, 'SIGKILL');
+    const next = new Overseen({ stateDir, services });
+    await next.it.start();
+    expect(next.pid('b')).toBe(b);
   });
 
   test('with a shim of its own killed before it leaves an orphan, which the next one finds and ends', async () => {

@@ -189,3 +189,26 @@ test.runIf(linux)(
     expect((await x.nth('exit')).exit).toMatchObject({ pid, signal: 'SIGKILL' });
   },
 );
+
+test('one that says that it is ready and ends at once is told as ready and then as ended, or as ended alone', async () => {
+  const say = `python3 -c '
+import os, socket
+s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+s.sendto(b"READY=1", os.environ["NOTIFY_SOCKET"])
+os._exit(3)'`;
+  const x = new Watched(`exec ${say}`, {
+    ready: { notify: true, within: 60_000, timeout: 0 },
+    restart: {
+      type: 'permanent',
+      backoff: { min: 0, max: 0, jitter: 0, resetAfter: 60_000 },
+      intensity: { restarts: 5, within: 60_000 },
+    },
+  });
+  x.it.start().catch(() => {});
+  await x.nth('failed');
+  const order = x.events
+    .map(({ event }) => event)
+    .filter((event) => ['started', 'ready', 'exit'].includes(event));
+  expect(order.join(' ')).toMatch(/^(started( ready)? exit ?){6}$/);
+  expect(x.of('exit').every(({ exit }) => exit.exitCode === 3)).toBe(true);
+});
