@@ -16,7 +16,7 @@ import { factsOf } from './identity.ts';
 import { shimOptions } from './launch.ts';
 import { guaranteeOf, type Life, lossOf } from './life.ts';
 import { Notices } from './notices.ts';
-import { pidsOfRun } from './orphans.ts';
+import { type Orphan, pidsOfRun } from './orphans.ts';
 import { ask } from './probes.ts';
 import { Run, type RunEnd, type RunEvents } from './run.ts';
 import type { Started } from './shim.ts';
@@ -42,6 +42,8 @@ const WRITING = 5;
 export class Ascent {
   readonly #life: Life;
   readonly #after: AscentAround;
+  /** Those of which was told last. */
+  #orphans: readonly Orphan[] = [];
 
   constructor(life: Life, after: AscentAround) {
     this.#life = life;
@@ -125,7 +127,7 @@ export class Ascent {
         return null;
       case 'orphaned':
         this.#life.lost = found.record.runId;
-        if (found.orphans.length > 0) this.#life.tell({ event: 'orphans', orphans: found.orphans });
+        this.#tellOf(found.orphans);
         return null;
       case 'elsewhere':
         return this.#join(found.record, found.supervisor) ? 'elsewhere' : null;
@@ -279,7 +281,14 @@ export class Ascent {
   /** Whose shim was killed has perhaps left something behind. */
   #count(run: Run | null, { how, orphans }: RunEnd): void {
     this.#life.lost = how === 'lost' ? (run?.id ?? null) : null;
-    if (orphans.length > 0) this.#life.tell({ event: 'orphans', orphans });
+    this.#tellOf(orphans);
+  }
+
+  /** Once of each: who was ended may still be on his way out when we look again. */
+  #tellOf(orphans: readonly Orphan[]): void {
+    const news = orphans.filter((one) => !this.#orphans.some((told) => isSame(told, one)));
+    if (orphans.length > 0) this.#orphans = orphans;
+    if (news.length > 0) this.#life.tell({ event: 'orphans', orphans: news });
   }
 
   /** To what it says of itself. Returns where. */
@@ -327,4 +336,8 @@ export class Ascent {
     });
     return this.#life.checkup;
   }
+}
+
+function isSame(one: Orphan, other: Orphan): boolean {
+  return one.pid === other.pid && one.startTime === other.startTime;
 }
