@@ -19,6 +19,7 @@ import { Notices } from './notices.ts';
 import { type Orphan, pidsOfRun } from './orphans.ts';
 import { ask } from './probes.ts';
 import { Run, type RunEnd, type RunEvents } from './run.ts';
+import { Said } from './said.ts';
 import type { Started } from './shim.ts';
 import type { ServiceRecord } from './state.ts';
 import { mayFollow } from './states.ts';
@@ -87,7 +88,10 @@ export class Ascent {
     const { pid, ready } = run.info as Started;
     this.#beat(run);
     // It says so once, and has.
-    if (ready) this.#life.notices?.assumeReady();
+    if (ready) {
+      this.#life.notices?.assumeReady();
+      this.#life.said?.assumeAll();
+    }
     const { require = null } = this.#life.options;
     const guarantee = guaranteeOf(run.info as Started);
     if (require === 'tree' && guarantee !== 'tree') {
@@ -260,7 +264,10 @@ export class Ascent {
       started: (info, runId) => {
         this.#life.tell({ event: 'started', pid: info.pid, runId, guarantee: guaranteeOf(info) });
       },
-      output: (stream, data) => this.#life.around.onOutput?.(stream, data),
+      output: (stream, data) => {
+        this.#life.said?.take(stream, data);
+        this.#life.around.onOutput?.(stream, data);
+      },
       ended: (exit, left) => {
         this.#life.lastExit = exit;
         this.#life.tell({ event: 'exit', exit, left, asked: this.#life.state === 'stopping' });
@@ -296,6 +303,9 @@ export class Ascent {
     const path = this.#life.around.state.notifyPath(this.#life.name, runId);
     // A supervisor before us listened there, if it is one that we have adopted.
     rmSync(path, { force: true });
+    const { startup = null, ready } = this.#life.options;
+    const words = [startup, ready].flatMap((asked) => (asked !== null && 'log' in asked ? [asked.log] : []));
+    this.#life.said = new Said(words, this.#life.clock);
     this.#life.notices = new Notices(this.#life.around.loop, {
       path,
       shim: () => this.#life.run?.info?.shim ?? this.#life.run?.shim.process?.pid ?? null,
@@ -332,6 +342,7 @@ export class Ascent {
       loop: this.#life.around.loop,
       clock: this.#life.clock,
       notices: this.#life.notices as Notices,
+      said: this.#life.said as Said,
       isHalted: () => run.isHalted,
     });
     return this.#life.checkup;

@@ -8,12 +8,14 @@ import type { Clock } from './clock.ts';
 import { becomesReady, Judge, type Question } from './health.ts';
 import type { Notices } from './notices.ts';
 import { ask } from './probes.ts';
-import type { Asked, ServiceOptions } from './service-options.ts';
+import type { Said } from './said.ts';
+import type { Asked, AskedOnce, ServiceOptions } from './service-options.ts';
 
 export interface CheckupAround {
   readonly loop: Loop;
   readonly clock: Clock;
   readonly notices: Notices;
+  readonly said: Said;
   /** Its first process is stopped. */
   readonly isHalted: () => boolean;
 }
@@ -58,7 +60,7 @@ export class Checkup {
     }
     if (ready !== null && 'notify' in ready) {
       notices.onReadiness = readiness;
-    } else if (ready?.every) {
+    } else if (ready?.every && !('log' in ready)) {
       const { every, timeout, failures = 1, successes = 1 } = ready;
       this.#judges.push(
         new Judge(this.#question(ready, every), { every, timeout, failures, successes }, clock, {
@@ -76,12 +78,13 @@ export class Checkup {
   }
 
   async #first(
-    asked: Asked,
+    asked: AskedOnce,
     { within, timeout }: { within: number; timeout: number },
     what: string,
     signal: AbortSignal,
   ): Promise<string | null> {
-    const { clock, notices } = this.#around;
+    const { clock, notices, said } = this.#around;
+    if ('log' in asked) return said.until(asked.log, within, signal);
     if ('notify' in asked) return notices.ready(within, signal);
     const problem = await becomesReady(this.#asking(asked.probe), { within, timeout }, clock, signal);
     return problem === null ? null : `it ${what} within ${within} ms: ${problem}`;

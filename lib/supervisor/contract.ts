@@ -166,7 +166,12 @@ export type ProbeSpec =
   /** It says so itself, as to systemd: READY=1, WATCHDOG=1 to its NOTIFY_SOCKET. */
   | { notify: true };
 
-export type StartupSpec = ProbeSpec & {
+/** It has begun when a line of its stdout or stderr has that in it; a pattern from a module or program only. */
+export interface LogSpec {
+  log: string | RegExp;
+}
+
+export type StartupSpec = (ProbeSpec | LogSpec) & {
   /** Altogether. Default 60 s. */
   within?: Duration;
   /** Of one question. Default 1 s. */
@@ -175,9 +180,9 @@ export type StartupSpec = ProbeSpec & {
 
 /**
  * After its start a service is asked on: not ready, it is said to be so, and goes on running. With `notify` it says so
- * itself (RELOADING=1, STOPPING=1).
+ * itself (RELOADING=1, STOPPING=1); with `log` it has said so once and for all.
  */
-export type ReadinessSpec = ProbeSpec & {
+export type ReadinessSpec = (ProbeSpec | LogSpec) & {
   /** Until it is ready for the first time. Default 30 s. */
   within?: Duration;
   /** Of one question. Default 1 s. */

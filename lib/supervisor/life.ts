@@ -10,6 +10,7 @@ import type { Elsewhere } from './elsewhere.ts';
 import { HeldSockets } from './listen.ts';
 import type { Notices } from './notices.ts';
 import type { Run, RunEnd } from './run.ts';
+import type { Said } from './said.ts';
 import type { Cause, Guarantee, ServiceEvent, ServiceOptions, ServiceStatus } from './service-options.ts';
 import type { Started } from './shim.ts';
 import type { StateDirectory, Traces } from './state.ts';
@@ -53,6 +54,7 @@ export class Life {
   since: number;
   run: Run | null = null;
   notices: Notices | null = null;
+  said: Said | null = null;
   beats: Disposable | null = null;
   checkup: Checkup | null = null;
   /** What its readiness answers, or what it says of it: null is well. */
@@ -126,6 +128,7 @@ export class Life {
     this.beats = null;
     this.notices?.close();
     this.notices = null;
+    this.said = null;
     this.run = null;
   }
 

@@ -104,7 +104,7 @@ export class HeldSockets {
     if (!always) return;
     throw invalidValue(
       argument,
-      'asked by http, exec or notify: to connect to a socket that the supervisor holds always succeeds',
+      'asked by http, exec, notify or log: to connect to a socket that the supervisor holds always succeeds',
       probe,
     );
   }

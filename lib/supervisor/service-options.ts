@@ -7,11 +7,14 @@ import type { NamedListen } from './plan.ts';
 import type { Probe } from './probes.ts';
 import type { RestartOptions } from './restart.ts';
 import type { StopTaken } from './run.ts';
+import type { Word } from './said.ts';
 import type { ShimOptions, StopStep } from './shim.ts';
 import type { ServiceState } from './states.ts';
 
 /** `notify`: it says so itself, as services tell systemd (READY=1, WATCHDOG=1). */
 export type Asked = { readonly probe: Probe } | { readonly notify: true };
+/** `log`: it has said that in a line of its output. Once: it cannot be asked again. */
+export type AskedOnce = Asked | { readonly log: Word };
 
 export interface ServiceOptions {
   readonly name: string;
@@ -25,12 +28,12 @@ export interface ServiceOptions {
   readonly group?: 'new' | 'session';
   readonly restart: RestartOptions;
   /** Before anything else is asked: whether it has begun. Default: that is not asked. */
-  readonly startup?: (Asked & StartSettings) | null;
+  readonly startup?: (AskedOnce & StartSettings) | null;
   /**
    * Null: it is ready as soon as its program runs (and has begun). What is asked again later, or says `RELOADING=1` or
    * `STOPPING=1`, may be not ready for a while, which is told, and ends nothing.
    */
-  readonly ready: (Asked & ReadySettings) | null;
+  readonly ready: (AskedOnce & ReadySettings) | null;
   /** Whoever fails it is started again. */
   readonly live: (Asked & LiveSettings) | null;
   readonly gates: readonly GateSpec[];

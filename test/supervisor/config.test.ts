@@ -301,10 +301,17 @@ describe('what is wrong is told in one line, with the path of it', () => {
     [{ gateTimeout: '5' }, /^services\.web\.gateTimeout needs a unit/],
     [{ backoff: { min: '1m', max: '1s' } }, /^services\.web\.backoff must have a min/],
     [{ backoff: { jitter: 2 } }, 'services.web.backoff.jitter must be a number of 0 to 1'],
-    [{ ready: { within: '1s' } }, 'services.web.ready must have one of tcp, unix, http, exec, notify'],
+    [{ ready: { within: '1s' } }, 'services.web.ready must have one of tcp, unix, http, exec, notify, log'],
+    [{ live: { every: '1s' } }, 'services.web.live must have one of tcp, unix, http, exec, notify'],
+    [{ live: { log: 'up' } }, /^services\.web\.live: Unknown option "log"/],
+    [{ ready: { log: 5 } }, 'services.web.ready.log must be a text, or in a module a pattern'],
+    [
+      { ready: { log: 'up' }, stdout: 'ignore', stderr: 'inherit' },
+      'services.web.ready.log needs stdout or stderr to be log: else nobody reads it',
+    ],
     [
       { ready: { tcp: 1, notify: true } },
-      'services.web.ready must have one of tcp, unix, http, exec, notify, not tcp and notify',
+      'services.web.ready must have one of tcp, unix, http, exec, notify, log, not tcp and notify',
     ],
     [
       { ready: { tcp: 70_000 } },

@@ -162,6 +162,16 @@ class Making {
         [...path, 'backoff'],
         `must have a min (${backoff.min} ms) that is no longer than max (${backoff.max} ms)`,
       );
+    for (const argument of ['startup', 'ready'] as const) {
+      const asked = service[argument];
+      if (asked === undefined || !('log' in asked)) continue;
+      if ([service.stdout, service.stderr].some((output = 'log') => output === 'log')) continue;
+      throw wrong(
+        this.#source,
+        [...path, argument, 'log'],
+        'needs stdout or stderr to be log: else nobody reads it',
+      );
+    }
     const cwd = resolve(
       this.#source.base,
       service.cwd ?? (this.#source.where === undefined ? '.' : process.cwd()),

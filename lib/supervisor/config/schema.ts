@@ -23,7 +23,8 @@ import {
 import { nativeSpawn } from '../../process/native-spawn.ts';
 import { nearest, unknownName } from '../../sys/errors.ts';
 import { signalNumber } from '../../sys/signals.ts';
-import type { Asked, ServiceOptions } from '../service-options.ts';
+import type { Word } from '../said.ts';
+import type { Asked, AskedOnce, ServiceOptions } from '../service-options.ts';
 import type { StopStep } from '../shim.ts';
 
 type Command = readonly [string, ...string[]];
@@ -199,16 +200,21 @@ const questions = {
   exec: command.optional(),
   notify: z.literal(true, 'must be true').optional(),
 };
-const KINDS = ['tcp', 'unix', 'http', 'exec', 'notify'] as const;
+/** Of what has been said there is no second question. */
+const once = {
+  log: z.union([plain, z.instanceof(RegExp)], 'must be a text, or in a module a pattern').optional(),
+};
+const KINDS = ['tcp', 'unix', 'http', 'exec', 'notify', 'log'] as const;
 
 /** One kind of question, and how it is asked. */
 function asking<Shape extends z.ZodRawShape>(settings: Shape) {
+  const known = KINDS.filter((kind) => kind in questions || kind in settings);
   return object({ ...questions, ...settings }).transform((given, context) => {
     const asked = given as Partial<Record<(typeof KINDS)[number], unknown>>;
     const kinds = KINDS.filter((kind) => asked[kind] !== undefined);
     if (kinds.length !== 1) {
       const found = kinds.length === 0 ? '' : `, not ${kinds.join(' and ')}`;
-      context.addIssue({ code: 'custom', message: `must have one of ${KINDS.join(', ')}${found}` });
+      context.addIssue({ code: 'custom', message: `must have one of ${known.join(', ')}${found}` });
       return z.NEVER;
     }
     const others = Object.fromEntries(
@@ -216,7 +222,8 @@ function asking<Shape extends z.ZodRawShape>(settings: Shape) {
     );
     try {
       const question = questionOf(asked as Question);
-      return { ...question, ...others } as Asked & Partial<z.infer<z.ZodObject<Shape>>>;
+      type Both = 'log' extends keyof Shape ? AskedOnce : Asked;
+      return { ...question, ...others } as Both & Omit<Partial<z.infer<z.ZodObject<Shape>>>, 'log'>;
     } catch (error) {
       context.addIssue({ code: 'custom', path: [kinds[0] as string], message: (error as Error).message });
       return z.NEVER;
@@ -229,9 +236,11 @@ interface Question {
   unix?: string;
   http?: string | { url: string; status?: number[] | undefined; unix?: string | undefined };
   exec?: Command;
+  log?: Word;
 }
 
-function questionOf({ tcp, unix, http, exec }: Question): Asked {
+function questionOf({ tcp, unix, http, exec, log }: Question): AskedOnce {
+  if (log !== undefined) return { log };
   if (tcp !== undefined) return { probe: tcpOf(tcp) };
   if (unix !== undefined) return { probe: { unix } };
   if (exec !== undefined) return { probe: { exec } };
@@ -266,9 +275,10 @@ function tcpOf(given: string | number): { tcp: number; host?: string } {
   return host === undefined ? { tcp } : { tcp, host };
 }
 
-const startup = asking({ within: deadline.optional(), timeout: deadline.optional() });
+const startup = asking({ ...once, within: deadline.optional(), timeout: deadline.optional() });
 
 const ready = asking({
+  ...once,
   within: deadline.optional(),
   timeout: deadline.optional(),
   every: duration.optional(),

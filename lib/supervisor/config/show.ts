@@ -3,7 +3,8 @@ import { formatListen } from '../../daemon/listen.ts';
 import { columns } from '../../daemon/table.ts';
 import { formatDuration } from '../../daemon/units.ts';
 import type { GroupPlan, ServicePlan, SupervisorPlan } from '../plan.ts';
-import type { Asked } from '../service-options.ts';
+import { showWord } from '../said.ts';
+import type { AskedOnce } from '../service-options.ts';
 
 export function showPlan({ tree, stateDir }: SupervisorPlan): string {
   const { restarts, within } = tree.intensity;
@@ -61,9 +62,10 @@ function commandOf({ command, listen }: ServicePlan): string {
   return `${command.join(' ')}${addresses === '' ? '' : `  (given ${addresses})`}`;
 }
 
-function question(asked: Asked | null): string {
+function question(asked: AskedOnce | null): string {
   if (asked === null) return '–';
   if ('notify' in asked) return 'notify';
+  if ('log' in asked) return `says ${showWord(asked.log)}`;
   const { probe } = asked;
   if ('tcp' in probe) return `tcp ${probe.host === undefined ? '' : `${probe.host}:`}${probe.tcp}`;
   if ('http' in probe) return probe.unix === undefined ? probe.http : `${probe.unix} ${probe.http}`;
