@@ -15,8 +15,20 @@ const platforms = ['linux', 'darwin', 'freebsd', 'openbsd', 'netbsd'];
 
 type Bindings = (options: { bindings: string; module_root: string; try: string[][] }) => unknown;
 
-/** musl and glibc binaries do not load into each other's processes, so the right one is chosen before loading. */
-function libc(): 'glibc' | 'musl' | undefined {
+type Libc = 'glibc' | 'musl' | undefined;
+
+let known: { readonly libc: Libc } | undefined;
+
+/**
+ * musl and glibc binaries do not load into each other's processes, so the right one is chosen before loading. Found out
+ * once: a report takes milliseconds, and each start of a service asks.
+ */
+function libc(): Libc {
+  known ??= { libc: libcOf() };
+  return known.libc;
+}
+
+function libcOf(): Libc {
   if (process.platform !== 'linux') return undefined;
   const report = process.report as (typeof process.report & { excludeNetwork?: boolean }) | undefined;
   if (report === undefined) return 'glibc';
