@@ -19,6 +19,9 @@
     'v8%': 'true',
     # The shim is prebuilt apart, with another C library.
     'shim%': 'true',
+    # Whether it has its C library in itself, as the prebuilt ones have: a third of the memory, and half of its pages, are
+    # the dynamic linker's otherwise. Not by default: tests preload what makes its calls fail.
+    'shim_static%': 'false',
     # LeakSanitizer's hand brake, for scripts/sanitize.mjs.
     'leak_check%': 'false',
     # The package brings its binaries along and has no install script. Package managers that start node-gyp all the
@@ -120,6 +123,7 @@
           # node-gyp's, for addons. This name is a difference.
           'defines!': ['NODE_GYP_MODULE_NAME=>(_target_name)'],
           'sources': [
+            'native/shim/allowance.cc',
             'native/shim/main.cc',
             'native/shim/plan.cc',
             'native/shim/shim.cc',
@@ -135,6 +139,7 @@
           'conditions': [
             # The C++ library's few functions come along, so that there is nothing to look for at its start.
             ['OS=="linux"', { 'ldflags': ['-static-libstdc++', '-static-libgcc', '-Wl,--gc-sections'] }],
+            ['OS=="linux" and shim_static=="true"', { 'ldflags': ['-static'] }],
           ],
           'cflags': ['-ffunction-sections', '-fdata-sections'],
         },

@@ -3,8 +3,10 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cstdlib>
@@ -28,20 +30,34 @@ namespace {
 
 #if defined(__linux__)
 
-// The processes that `wanted` says yes to.
+// The processes that `wanted` says yes to. Asks the kernel about each by its number and opens nothing but the list, so
+// that it either fails as a whole or is complete.
 template <typename Wanted>
 int Count(std::span<int32_t> out, Wanted wanted) {
   DIR* directory = opendir("/proc");
-  if (directory == nullptr) return -errno;
+  if (directory == nullptr) return errno == ENOENT ? -ENOSYS : -errno;
+  const pid_t self = getpid();
+  bool is_ours = false;
   size_t count = 0;
-  while (dirent* entry = readdir(directory)) {
+  for (;;) {
+    errno = 0;
+    dirent* entry = readdir(directory);
+    if (entry == nullptr) break;
     if (entry->d_name[0] < '1' || entry->d_name[0] > '9') continue;
     pid_t pid = atoi(entry->d_name);
-    ProcessRow row;
-    if (ReadProcess(pid, &row) && wanted(row)) Add(out, &count, pid);
+    is_ours = is_ours || pid == self;
+    if (wanted(pid)) Add(out, &count, pid);
   }
+  const int error = errno;
   closedir(directory);
-  return static_cast<int>(count);
+  if (error != 0) return -error;
+  // An empty folder, or another namespace's: it says nothing of us.
+  return is_ours ? static_cast<int>(count) : -ENOSYS;
+}
+
+bool IsChild(pid_t pid) {
+  siginfo_t info;
+  return waitid(P_PID, static_cast<id_t>(pid), &info, WEXITED | WNOHANG | WNOWAIT) == 0;
 }
 
 #endif
@@ -83,13 +99,13 @@ bool ReadProcess(pid_t pid, ProcessRow* row) {
 }
 
 int GroupMembers(pid_t group, std::span<int32_t> out) {
-  return Count(out, [group](const ProcessRow& row) { return row.group == group && !HasEnded(row); });
+  return Count(out, [group](pid_t pid) {
+    ProcessRow row;
+    return getpgid(pid) == group && !(ReadProcess(pid, &row) && HasEnded(row)) && getpgid(pid) == group;
+  });
 }
 
-int OwnChildren(std::span<int32_t> out) {
-  const pid_t self = getpid();
-  return Count(out, [self](const ProcessRow& row) { return row.parent == self; });
-}
+int OwnChildren(std::span<int32_t> out) { return Count(out, IsChild); }
 
 #else
 

@@ -28,7 +28,8 @@ bool IsShortage(int error);
 // like one, and is none.
 bool HasEnded(const ProcessRow& row);
 
-// How many processes of the group have not ended, the first of them in `out`; or a negative errno.
+// How many processes of the group have not ended, the first of them in `out`; or a negative errno: then nobody knows, and
+// it may be any number. One that is there and cannot be looked at more closely has not ended.
 int GroupMembers(pid_t group, std::span<int32_t> out);
 
 // The children of this process, zombies included, likewise. -ENOSYS where there is no such list.

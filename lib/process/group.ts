@@ -4,7 +4,7 @@
  * the group as well, for as long as there is one. Used by ChildHandle, which decides what is sent and when.
  */
 
-import { EINVAL, ESRCH } from '../sys/errno.ts';
+import { EINVAL, ENOSYS, ESRCH } from '../sys/errno.ts';
 import { systemError } from '../sys/errors.ts';
 import type { Exits } from './exits.ts';
 import { nativeChild } from './native.ts';
@@ -46,7 +46,9 @@ export class OwnedGroup {
     // One call instead of a walk through all processes, where it is conclusive.
     if (this.#leader.reaped && nativeChild().signalGroup(this.id, this.#leader.pidfd, 0) === -ESRCH)
       return true;
-    return nativeChild().groupMembers(this.id, members) <= 0;
+    const count = nativeChild().groupMembers(this.id, members);
+    // What cannot be seen now may be there; where nobody can ever see it, it is not waited for.
+    return count === 0 || count === -ENOSYS;
   }
 
   /** Calls back, once, when the last process has ended; at once when there is none. */

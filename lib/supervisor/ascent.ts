@@ -6,17 +6,17 @@
 import { randomUUID } from 'node:crypto';
 import { rmSync } from 'node:fs';
 import { findRunning } from './adoption.ts';
-import { Attempt, ending, refusal } from './attempt.ts';
-import { Checkup } from './checkup.ts';
+import { Attempt, ending, refusal, shortage } from './attempt.ts';
+import { Checkup, HALTED } from './checkup.ts';
 import { bringToAnEnd, settle } from './descent.ts';
 import { Elsewhere } from './elsewhere.ts';
 import { gateOf, holdersOf, passGates } from './gates.ts';
-import { sleep, unlessAborted } from './health.ts';
+import { NotAsked, sleep, unlessAborted } from './health.ts';
 import { factsOf } from './identity.ts';
 import { shimOptions } from './launch.ts';
 import { guaranteeOf, type Life, lossOf } from './life.ts';
 import { Notices } from './notices.ts';
-import { type Orphan, pidsOfRun } from './orphans.ts';
+import { endRun, type Orphan, pidsOfRun } from './orphans.ts';
 import { ask } from './probes.ts';
 import { Run, type RunEnd, type RunEvents } from './run.ts';
 import { Said } from './said.ts';
@@ -71,6 +71,7 @@ export class Ascent {
   async #try(signal: AbortSignal): Promise<void> {
     let run = await this.#find(signal);
     if (run === null) {
+      this.#endLost();
       await this.#life.around.needs?.((problem) => {
         this.#life.problem = problem;
       }, signal);
@@ -102,7 +103,7 @@ export class Ascent {
     }
     // Its end is on its way to us, and it is not ready now, whatever it was.
     if (factsOf(pid) === 'gone') await unlessAborted(run.ended, signal);
-    const problem = await this.#untilReady(run, signal);
+    const problem = ready ? await this.#lookAtReadiness(run, signal) : await this.#untilReady(run, signal);
     if (run.exit !== null || run.isOver) {
       const { exit, how } = await settle(this.#life, signal);
       // Where nobody asks, it is a matter of luck whether it was seen running.
@@ -140,6 +141,13 @@ export class Ascent {
     }
   }
 
+  /** What was left of a run whose shim was killed, and could not be seen, or not be ended, when that happened. */
+  #endLost(): void {
+    if (this.#life.lost === null) return;
+    const orphans = endRun(this.#life.lost).filter(({ spared }) => spared === null);
+    if (orphans.length > 0) this.#life.tell({ event: 'orphans', orphans });
+  }
+
   /** Then it is that one's to start again, until it lets go of it. */
   #join(record: ServiceRecord, supervisor: number | null): boolean {
     const { pid, runId } = record;
@@ -161,6 +169,7 @@ export class Ascent {
     this.#life.run = run;
     this.#life.begin(run.id);
     this.#life.enter('starting');
+    this.#life.held.take(run.shim.takeSockets());
     const stale = this.#staleness(record, pid);
     if (stale !== null) {
       this.#life.tell({ event: 'stale', pid, runId: run.id, reason: stale });
@@ -208,10 +217,13 @@ export class Ascent {
       isRunning: () => this.#life.around.state.find(this.#life.name).verdict === 'running',
       runIds: () => this.#life.runIds,
       left: () => (this.#life.lost === null ? [] : pidsOfRun(this.#life.lost)),
-      ask: (command: readonly [string, ...string[]]) => {
+      ask: async (command: readonly [string, ...string[]]) => {
         const { env, settings } = this.#life.options;
         const { loop } = this.#life.around;
-        return ask({ exec: command }, { loop, timeout: gateTimeout, env, cwd: settings?.cwd });
+        const around = { loop, timeout: gateTimeout, env, cwd: settings?.cwd };
+        const answer = await ask({ exec: command }, around);
+        if (answer instanceof NotAsked) throw shortage(answer.reason);
+        return answer;
       },
     };
     try {
@@ -274,6 +286,12 @@ export class Ascent {
         this.#after.ended();
       },
       halted: () => this.#after.halted(),
+      unseen: () => {
+        const error = this.#life.run?.unseen ?? null;
+        const reason = error === null ? null : ((error as NodeJS.ErrnoException).code ?? error.message);
+        this.#life.tell({ event: 'unknown', what: 'left', reason });
+      },
+      flood: (held) => this.#life.tell({ event: 'flood', held }),
       stuck: (survivors) => {
         if (mayFollow(this.#life.state, 'stuck')) this.#life.enter('stuck');
         this.#life.tell({ event: 'stuck', survivors });
@@ -324,6 +342,23 @@ export class Ascent {
     this.#life.beats = this.#life.clock.after(Math.max(1, lease / 4), () => this.#beat(run));
   }
 
+  /** Of one that has been ready: what is wrong is known from now on, and keeps nobody from having it. */
+  async #lookAtReadiness(run: Run, signal: AbortSignal): Promise<null> {
+    await unlessAborted(
+      Promise.race([
+        run.ended,
+        this.asking(run)
+          .isReady()
+          .then((problem) => {
+            // One that is stopped is not ready for that alone, for as long as it is.
+            if (run.exit === null && !run.isOver && problem !== HALTED) this.#life.unready = problem;
+          }),
+      ]),
+      signal,
+    );
+    return null;
+  }
+
   /** Null when it is; else what is wrong. Over at once when it ends. */
   async #untilReady(run: Run, signal: AbortSignal): Promise<string | null> {
     const ended = new AbortController();
@@ -344,6 +379,9 @@ export class Ascent {
       notices: this.#life.notices as Notices,
       said: this.#life.said as Said,
       isHalted: () => run.isHalted,
+      unknown: (what, reason) => {
+        if (this.#life.run === run) this.#life.tell({ event: 'unknown', what, reason });
+      },
     });
     return this.#life.checkup;
   }

@@ -52,7 +52,14 @@ const PASSING: readonly (string | undefined)[] = [
 ];
 
 export function isShortage(error: unknown): boolean {
-  return error instanceof Error && SHORTAGES.includes((error as NodeJS.ErrnoException).code);
+  if (!(error instanceof Error)) return false;
+  const { code, obstacle } = error as NodeJS.ErrnoException & { obstacle?: { isShortage?: boolean } };
+  return SHORTAGES.includes(code) || obstacle?.isShortage === true;
+}
+
+/** The error of what failed with `code`. */
+export function shortage(code: string): Error {
+  return Object.assign(new Error(code), { code });
 }
 
 export function isLocked(error: unknown): boolean {

@@ -23,7 +23,16 @@ export class Cell {
   readonly #clock: Clock;
   #readySince: number | null = null;
   #restarts: Partial<Record<Cause, number>> = {};
-  #counts = { starts: 0, adoptions: 0, exits: 0, forcedKills: 0, orphans: 0, gateWaits: 0, gateWaited: 0 };
+  #counts = {
+    starts: 0,
+    adoptions: 0,
+    exits: 0,
+    forcedKills: 0,
+    orphans: 0,
+    floods: 0,
+    gateWaits: 0,
+    gateWaited: 0,
+  };
 
   constructor(
     plan: ServicePlan,
@@ -104,6 +113,9 @@ export class Cell {
         break;
       case 'stopped':
         if (event.steps.some(({ signal }) => signal === 'SIGKILL')) counts.forcedKills++;
+        break;
+      case 'flood':
+        if (event.held === null) counts.floods++;
         break;
       case 'orphans':
         counts.orphans += event.orphans.length;

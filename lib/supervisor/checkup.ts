@@ -5,11 +5,11 @@
  */
 import type { Loop } from '../process/loop.ts';
 import type { Clock } from './clock.ts';
-import { becomesReady, Judge, type Question } from './health.ts';
+import { type Answer, becomesReady, Judge, NotAsked, PROBE_DEFAULTS, type Question } from './health.ts';
 import type { Notices } from './notices.ts';
 import { ask } from './probes.ts';
 import type { Said } from './said.ts';
-import type { Asked, AskedOnce, ServiceOptions } from './service-options.ts';
+import type { Asked, AskedOnce, ServiceOptions, Unknown } from './service-options.ts';
 
 export interface CheckupAround {
   readonly loop: Loop;
@@ -18,6 +18,8 @@ export interface CheckupAround {
   readonly said: Said;
   /** Its first process is stopped. */
   readonly isHalted: () => boolean;
+  /** It cannot be asked, and why; or, with null, it can again. */
+  readonly unknown: (what: Unknown, reason: string | null) => void;
 }
 
 export interface CheckupEvents {
@@ -36,6 +38,7 @@ export class Checkup {
   readonly #options: ServiceOptions;
   readonly #around: CheckupAround;
   #judges: Judge[] = [];
+  readonly #unknown = new Set<Unknown>();
 
   constructor(options: ServiceOptions, around: CheckupAround) {
     this.#options = options;
@@ -45,28 +48,41 @@ export class Checkup {
   /** Null when it is; else what is wrong. Rejected with the signal's reason. */
   async untilReady(signal: AbortSignal): Promise<string | null> {
     const { startup, ready } = this.#options;
-    const begun = startup == null ? null : await this.#first(startup, startup, 'had not begun', signal);
+    const begun =
+      startup == null ? null : await this.#first('startup', startup, startup, 'had not begun', signal);
     if (begun !== null || ready === null) return begun;
-    return this.#first(ready, ready, 'was not ready', signal);
+    return this.#first('ready', ready, ready, 'was not ready', signal);
   }
 
-  /** From when it is ready, until `stop`. */
-  watch({ health, readiness, unwell }: CheckupEvents): void {
+  /**
+   * Of one that was ready before we had it: what is wrong with it now, or null. It is past its start, whose limits are not
+   * for it: as of any that runs, its liveness decides whether it may stay.
+   */
+  async isReady(): Promise<string | null> {
+    const { ready } = this.#options;
+    if (ready === null || 'notify' in ready || 'log' in ready) return null;
+    const answer = await this.#question('ready', ready, 0)(ready.timeout);
+    return answer instanceof NotAsked ? null : answer;
+  }
+
+  /** From when it is ready, or was, until `stop`. `unready`: what is wrong with it from the beginning. */
+  watch({ health, readiness, unwell }: CheckupEvents, unready: string | null = null): void {
     const { ready, live } = this.#options;
     const { clock, notices } = this.#around;
     if (live !== null) {
       const events = { answer: health, verdict: unwell };
-      this.#judges.push(new Judge(this.#question(live, live.every), live, clock, events));
+      this.#judges.push(new Judge(this.#question('live', live, live.every), live, clock, events));
     }
     if (ready !== null && 'notify' in ready) {
       notices.onReadiness = readiness;
-    } else if (ready?.every && !('log' in ready)) {
-      const { every, timeout, failures = 1, successes = 1 } = ready;
+    } else if (ready !== null && !('log' in ready) && (ready.every || unready !== null)) {
+      const { every = PROBE_DEFAULTS.ready.every, timeout, failures = 1, successes = 1 } = ready;
       this.#judges.push(
-        new Judge(this.#question(ready, every), { every, timeout, failures, successes }, clock, {
+        new Judge(this.#question('ready', ready, every), { every, timeout, failures, successes }, clock, {
           answer: () => {},
           verdict: readiness,
           lifted: () => readiness(null),
+          isCondemned: unready !== null,
         }),
       );
     }
@@ -78,6 +94,7 @@ export class Checkup {
   }
 
   async #first(
+    about: Unknown,
     asked: AskedOnce,
     { within, timeout }: { within: number; timeout: number },
     what: string,
@@ -86,21 +103,38 @@ export class Checkup {
     const { clock, notices, said } = this.#around;
     if ('log' in asked) return said.until(asked.log, within, signal);
     if ('notify' in asked) return notices.ready(within, signal);
-    const problem = await becomesReady(this.#asking(asked.probe), { within, timeout }, clock, signal);
+    const problem = await becomesReady(this.#asking(about, asked.probe), { within, timeout }, clock, signal);
     return problem === null ? null : `it ${what} within ${within} ms: ${problem}`;
   }
 
-  #question(asked: Asked, every: number): Question {
+  #question(about: Unknown, asked: Asked, every: number): Question {
     const { notices, isHalted } = this.#around;
-    const answers = 'notify' in asked ? async () => notices.watchdog(every) : this.#asking(asked.probe);
+    const answers =
+      'notify' in asked
+        ? async () => this.#see(about, notices.isInDoubt ? new NotAsked('EMFILE') : notices.watchdog(every))
+        : this.#asking(about, asked.probe);
     return async (timeout) => {
       // It would answer nobody, and nobody would be told before the probe's time is over.
       return isHalted() ? HALTED : answers(timeout);
     };
   }
 
-  #asking(probe: Extract<Asked, { probe: unknown }>['probe']): Question {
+  #asking(about: Unknown, probe: Extract<Asked, { probe: unknown }>['probe']): Question {
     const { env, settings } = this.#options;
-    return (timeout) => ask(probe, { loop: this.#around.loop, timeout, env, cwd: settings?.cwd });
+    return async (timeout) => {
+      const answer = await ask(probe, { loop: this.#around.loop, timeout, env, cwd: settings?.cwd });
+      return this.#see(about, answer);
+    };
+  }
+
+  /** Told at the first question that could not be asked, and at the first that could again. */
+  #see(about: Unknown, answer: Answer): Answer {
+    const isUnknown = answer instanceof NotAsked;
+    if (isUnknown !== this.#unknown.has(about)) {
+      if (isUnknown) this.#unknown.add(about);
+      else this.#unknown.delete(about);
+      this.#around.unknown(about, isUnknown ? answer.reason : null);
+    }
+    return answer;
   }
 }

@@ -7,7 +7,14 @@ export type { Blocked, GatePolicy, Holder } from './gates.ts';
 export type { Orphan } from './orphans.ts';
 export type { ExitRule, RestartType } from './restart.ts';
 export type { StopTaken } from './run.ts';
-export type { Cause, Guarantee, ServiceEvent, ServiceStatus, StopReport } from './service-options.ts';
+export type {
+  Cause,
+  Guarantee,
+  ServiceEvent,
+  ServiceStatus,
+  StopReport,
+  Unknown,
+} from './service-options.ts';
 export type { ServiceState } from './states.ts';
 
 /** Milliseconds as a number, or '500ms', '30s', '5m', '2h'. */
@@ -140,6 +147,12 @@ export interface ServiceSpec {
   /** `log` (default): the supervisor's, by lines. `inherit`: its own stdout. A file is appended to, across all restarts. */
   stdout?: OutputSpec;
   stderr?: OutputSpec;
+  /**
+   * What it may say to the log in a second, stdout and stderr together; after a silence as much again at once. Beyond that
+   * its output waits in its pipe, and when that is full the service does, which is told. Default: 20000 lines and 8 MiB.
+   * 0: as much as it likes.
+   */
+  logLimit?: { lines?: number; bytes?: number };
   /** A session of its own (setsid) instead of a process group in ours. Default false. */
   session?: boolean;
 }
@@ -245,6 +258,8 @@ export interface ServiceCounters {
   /** Stops that needed SIGKILL. */
   readonly forcedKills: number;
   readonly orphans: number;
+  /** Times that it said more than it may. */
+  readonly floods: number;
   readonly gateWaits: number;
   /** ms, all waits together. */
   readonly gateWaited: number;
@@ -327,6 +342,8 @@ export type TreeEvent =
       readonly event: 'swept';
       readonly when: 'start' | 'shutdown';
       readonly orphans: number;
+      /** Why not all could be looked at: there may be more. */
+      readonly unseen?: string;
     };
 
 export type SupervisorEvent = ServiceEvent | TreeEvent;

@@ -11,7 +11,8 @@ export async function settle(life: Life, signal: AbortSignal): Promise<RunEnd> {
   const { run } = life;
   if (run === null) throw new Error(`Service ${life.name} does not run`);
   life.checkup?.stop();
-  if (!run.isOver && run.left.length > 0) {
+  // Who cannot be seen may be there, and gets what he would get.
+  if (!run.isOver && (run.left.length > 0 || run.unseen !== null)) {
     life.enter('settling');
     void run.stop(life.options.stop);
   }

@@ -9,6 +9,7 @@
 import { lstatSync } from 'node:fs';
 import { stateError } from '../sys/errors.ts';
 import { close, connect, ECONNREFUSED, ENOENT, socket } from '../sys/index.ts';
+import { isShortage, shortage } from './attempt.ts';
 import type { Clock } from './clock.ts';
 import { commandOf, factsOf, initialVariable } from './identity.ts';
 import type { HeldSockets } from './listen.ts';
@@ -29,6 +30,8 @@ export interface Holder {
 export interface Obstacle {
   readonly reason: string;
   readonly holders: readonly Holder[];
+  /** It could not be looked at: we, or the machine, have too little of something. */
+  readonly isShortage?: boolean;
 }
 
 export interface Gate {
@@ -123,7 +126,8 @@ async function look(entry: Entry, wait: GateWait): Promise<void> {
       : isNews
         ? around(entry.gate)
         : (entry.last?.holders ?? []);
-  entry.obstacle = entry.last = { reason: obstacle.reason, holders };
+  const { reason, isShortage = false } = obstacle;
+  entry.obstacle = entry.last = { reason, holders, ...(isShortage ? { isShortage } : {}) };
   if (isNews) wait.onBlocked?.(blockedBy(entry, now));
 }
 
@@ -141,7 +145,8 @@ async function answer(entry: Entry, { clock, within }: GateWait): Promise<Obstac
     said.catch(() => {});
     return await firstOf(said, clock, left, { reason: 'it does not answer', holders: [] });
   } catch (error) {
-    return { reason: `it failed: ${error instanceof Error ? error.message : String(error)}`, holders: [] };
+    const reason = `it failed: ${error instanceof Error ? error.message : String(error)}`;
+    return { reason, holders: [], isShortage: isShortage(error) };
   }
 }
 
@@ -231,7 +236,7 @@ export function portGate(
     look: () => {
       const code = portProblem(port, hosts);
       if (code === null || (code === 'EADDRINUSE' && held?.areAllOn(port))) return null;
-      return { reason: code, holders: [] };
+      return { reason: code, holders: [], isShortage: isShortage(shortage(code)) };
     },
     holders: () => holdersOf(port, runIds()),
   };

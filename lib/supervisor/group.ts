@@ -17,8 +17,8 @@ import type { Cause } from './service-options.ts';
 export interface GroupAround {
   readonly clock: Clock;
   readonly tell: (event: TreeEvent) => void;
-  /** Each after those that depend on it. */
-  readonly stop: (cells: readonly Cell[]) => Promise<void>;
+  /** Each after those that depend on it. `isForNow`: it is to be started again, and its clients wait. */
+  readonly stop: (cells: readonly Cell[], isForNow: (cell: Cell) => boolean) => Promise<void>;
   /** Something has happened of which there is no event. */
   readonly look: () => void;
   /** Fulfilled when it holds; looked at whenever something has happened. Rejected with the signal's reason. */
@@ -191,7 +191,10 @@ export class Group {
       const cells = this.#affected(asked);
       const members = cells.map(({ name }) => name);
       tell({ event: 'group-restart', group: this.name, because: (first as Member).name, members, delay });
-      await stop(cells.filter((cell) => !asked.has(cell)));
+      await stop(
+        cells.filter((cell) => !asked.has(cell)),
+        comesBack,
+      );
       ended.throwIfAborted();
       const hurry = AbortSignal.any([ended, ...dues.map((due) => due.hurry)]);
       if (delay > 0) await sleep(clock, delay, hurry).catch(() => ended.throwIfAborted());
@@ -200,7 +203,7 @@ export class Group {
       this.#due.clear();
       for (const { resolve } of waiting.values()) resolve();
       for (const cell of cells) {
-        if (asked.has(cell) || !cell.wanted || cell.plan.restart.type === 'temporary') continue;
+        if (asked.has(cell) || !comesBack(cell)) continue;
         cell.service.revive().catch(() => {});
       }
       await until(() => this.#due.size > 0 || !cells.some(({ service }) => service.busy), ended);
@@ -241,15 +244,26 @@ export class Group {
     const { tell, stop } = this.#around;
     tell({ event: 'group-failed', group: this.name, because, cause, message, final: !isAgain });
     // The rest of it goes on only where nobody starts all of it again.
-    await stop((isAgain ? this.cells : cells).filter((cell) => !isGone(cell)));
+    await stop(
+      (isAgain ? this.cells : cells).filter((cell) => !isGone(cell) || cell.service.isPaused),
+      (cell) => isAgain && cell.wanted,
+    );
     ended.throwIfAborted();
     if (parent === null || !isAgain) {
       if (parent !== null && decision?.action === 'fail') parent.memberFailed(this.name, cause, message);
       return;
     }
     const due: Due = { cause, delay: decision.delay, hurry: ended };
-    if (parent.isCoupled) await parent.turn(this, due, ended);
-    else if (due.delay > 0) await sleep(this.#around.clock, due.delay, ended);
+    try {
+      if (parent.isCoupled) await parent.turn(this, due, ended);
+      else if (due.delay > 0) await sleep(this.#around.clock, due.delay, ended);
+    } catch (error) {
+      await stop(
+        this.cells.filter(({ service }) => service.isPaused),
+        () => false,
+      );
+      throw error;
+    }
     this.#again();
   }
 
@@ -270,6 +284,11 @@ export class Group {
     this.state = to;
     this.#around.tell({ event: 'group-state', group: this.name, from, to });
   }
+}
+
+/** With its group, after it was stopped for that. */
+function comesBack({ wanted, plan }: Cell): boolean {
+  return wanted && plan.restart.type !== 'temporary';
 }
 
 /** It is not there, and is not on its way. */

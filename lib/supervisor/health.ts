@@ -5,8 +5,21 @@
  */
 import type { Clock } from './clock.ts';
 
+/**
+ * It could not be asked: who asks lacks something (descriptors, memory). That is no answer, good or bad, and nothing is
+ * counted for it.
+ */
+export class NotAsked {
+  readonly reason: string;
+
+  constructor(reason: string) {
+    this.reason = reason;
+  }
+}
+
 /** Null when all is well, else what is wrong. */
-export type Question = (timeout: number) => Promise<string | null>;
+export type Answer = string | null | NotAsked;
+export type Question = (timeout: number) => Promise<Answer>;
 
 /** Until the first good answer, ms: altogether, and of one question. */
 export interface StartSettings {
@@ -40,8 +53,8 @@ const FIRST_PAUSE = 10;
 const LONGEST_PAUSE = 250;
 
 /**
- * Fulfilled with null when the answer is good for the first time, with the last answer when the time is over. Rejected
- * with the signal's reason.
+ * Fulfilled with null when the answer is good for the first time, with the last answer when the time is over, in which
+ * nothing counts for which it could not be asked. Rejected with the signal's reason.
  */
 export async function becomesReady(
   question: Question,
@@ -64,7 +77,9 @@ export async function becomesReady(
       return null;
     }
     await sleep(clock, Math.min(pause, Math.max(0, left)), signal);
-    left -= clock.now() - before - stalls.stop();
+    const stalled = stalls.stop();
+    if (problem instanceof NotAsked) continue;
+    left -= clock.now() - before - stalled;
     if (left <= 0) return problem;
   }
 }
@@ -76,6 +91,8 @@ export interface JudgeEvents {
   verdict(problem: string): void;
   /** So many in a row were good again. Without this a verdict is the last word, and it is not asked again. */
   lifted?(): void;
+  /** It begins with a verdict that was told. */
+  readonly isCondemned?: boolean;
 }
 
 /** Asks again and again until it is stopped. */
@@ -104,7 +121,7 @@ export class Judge {
     const { signal } = this.#ended;
     const { every, timeout, failures, successes = 1 } = this.#settings;
     let last: string | null = null;
-    let condemned = false;
+    let condemned = this.#events.isCondemned ?? false;
     /** Answers in a row that speak against the verdict that stands. */
     let against = 0;
     for (;;) {
@@ -113,7 +130,7 @@ export class Judge {
       const problem = await this.#question(timeout).finally(() => stalls.stop());
       signal.throwIfAborted();
       // It may have answered while we could not listen.
-      if (problem !== null && stalls.total > timeout / 4) continue;
+      if (problem instanceof NotAsked || (problem !== null && stalls.total > timeout / 4)) continue;
       against = (problem === null) === condemned ? against + 1 : 0;
       if (problem !== last) this.#events.answer(problem);
       last = problem;

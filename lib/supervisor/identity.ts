@@ -5,6 +5,7 @@
  */
 import { readdirSync, readFileSync } from 'node:fs';
 import { stateError } from '../sys/errors.ts';
+import { isShortage } from './attempt.ts';
 
 export interface Identity {
   readonly pid: number;
@@ -96,12 +97,16 @@ export function identify(pid: number): Identity | null {
   return typeof facts === 'string' ? null : { pid, startTime: facts.startTime, bootId: bootId() };
 }
 
-/** A variable of the environment that the program was started with. Null when that cannot be read. */
+/**
+ * A variable of the environment that the program was started with. Null when that cannot be read, because it is another
+ * user's; throws when it cannot be read for want of something of ours.
+ */
 export function initialVariable(pid: number, name: string): string | undefined | null {
   try {
     const variables = environmentOf(pid).split('\0');
     return variables.find((variable) => variable.startsWith(`${name}=`))?.slice(name.length + 1);
-  } catch {
+  } catch (error) {
+    if (isShortage(error)) throw error;
     return null;
   }
 }

@@ -14,7 +14,7 @@ export interface LaunchAround {
 }
 
 export function shimOptions(service: ServiceOptions, around: LaunchAround): ShimOptions {
-  const { name, command, env, stop, live, stdio, settings, group, independent = null } = service;
+  const { name, command, env, stop, live, stdio, output, settings, group, independent = null } = service;
   const { runId, state, notifyPath, held } = around;
   const traces = state.of(name);
   const watchdog: Record<string, string> =
@@ -42,6 +42,7 @@ export function shimOptions(service: ServiceOptions, around: LaunchAround): Shim
     orphaned: withoutUs(stop),
     ...(independent === null ? {} : { independent: { path: traces.socket, lease: independent.lease } }),
     ...(stdio === undefined ? {} : { stdio }),
+    ...(output === undefined ? {} : { output }),
     ...(settings === undefined ? {} : { settings }),
     ...(group === undefined ? {} : { group }),
   };

@@ -66,6 +66,8 @@ export class Life {
   lost: string | null = null;
   problem: string | null = null;
   lastExit: ExitStatus | null = null;
+  /** It is down for a moment: whoever stopped it starts it again, and its clients wait that long. */
+  isPaused = false;
   /** Nobody waits for its end to be graceful. */
   isHurried = false;
 
@@ -136,9 +138,14 @@ export class Life {
     const from = this.state;
     if (!mayFollow(from, to)) throw new Error(`Service ${this.name} cannot go from ${from} to ${to}`);
     this.state = to;
-    if (LETS_GO.includes(to)) this.held.close();
+    if (LETS_GO.includes(to)) this.letGo();
     this.since = this.clock.now();
     this.tell({ event: 'state', from, to });
+  }
+
+  /** Of its sockets, where nobody is to wait in them. */
+  letGo(): void {
+    if (LETS_GO.includes(this.state) && !(this.state === 'down' && this.isPaused)) this.held.close();
   }
 
   tell(event: EventOf<ServiceEvent>): void {

@@ -16,6 +16,7 @@ import {
   setNonBlocking,
   socket,
 } from '../sys/index.ts';
+import { isShortage } from './attempt.ts';
 import type { Gate, GatePolicy, Holder, Obstacle } from './gates.ts';
 import type { NamedListen } from './plan.ts';
 import { listeningInodes } from './ports.ts';
@@ -71,7 +72,7 @@ export class HeldSockets {
           const opened = open(target);
           if ('reason' in opened) {
             busy = target;
-            return { reason: `${nameOf(target)}: ${opened.reason}`, holders: opened.holders };
+            return { ...opened, reason: `${nameOf(target)}: ${opened.reason}` };
           }
           this.#held[index] = opened;
         }
@@ -109,6 +110,24 @@ export class HeldSockets {
     );
   }
 
+  /** Those of a service that was adopted, so that its clients can wait when it ends. What is not what we want is closed. */
+  take(fds: readonly number[]): void {
+    const isOpen = this.#held.some((held) => held !== null);
+    const held = isOpen || fds.length !== this.#targets.length ? [] : this.#described(fds);
+    if (held.length > 0) this.#held = held;
+    else for (const fd of fds) close(fd);
+  }
+
+  #described(fds: readonly number[]): Held[] {
+    try {
+      const held = fds.map((fd, index) => describe(fd, this.#targets[index]?.kind === 'unix'));
+      return held.every(({ address }, index) => isAt(address, this.#targets[index] as Target)) ? held : [];
+    } catch {
+      // The file of one is not there any more.
+      return [];
+    }
+  }
+
   /** The service goes on with them, and their files stay. */
   letGo(): void {
     for (const held of this.#held) {
@@ -133,6 +152,14 @@ function nameOf(target: Target): string {
   return `tcp://${target.host.includes(':') ? `[${target.host}]` : target.host}:${target.port}`;
 }
 
+function isAt(address: Address, target: Target): boolean {
+  if (target.kind === 'fd') return true;
+  if (target.kind === 'unix') return 'path' in address && address.path === target.path;
+  return (
+    'port' in address && address.host === target.host && (target.port === 0 || target.port === address.port)
+  );
+}
+
 function open(target: Target): Held | Obstacle {
   let fd: number | undefined;
   try {
@@ -151,7 +178,8 @@ function open(target: Target): Held | Obstacle {
     return describe(fd, target.kind === 'unix');
   } catch (error) {
     if (fd !== undefined) close(fd);
-    return { reason: (error as NodeJS.ErrnoException).code ?? (error as Error).message, holders: [] };
+    const reason = (error as NodeJS.ErrnoException).code ?? (error as Error).message;
+    return { reason, holders: [], isShortage: isShortage(error) };
   }
 }
 

@@ -62,6 +62,10 @@ export class Metrics implements MetricsSource {
         of: ({ counters }) => counters.orphans,
       },
       {
+        counter: this.#counter('service_floods_total', 'Times that it said more than it may.', 'service'),
+        of: ({ counters }) => counters.floods,
+      },
+      {
         counter: this.#counter('service_gate_waits_total', 'Starts that had to wait at a gate.', 'service'),
         of: ({ counters }) => counters.gateWaits,
       },

@@ -16,6 +16,9 @@ export interface NoticesOptions {
   readonly uid?: number | undefined;
 }
 
+/** How soon to look again whether what was said can be heard, ms. */
+const IN_DOUBT = 100;
+
 export class Notices {
   readonly path: string;
   /** STATUS=, the last. */
@@ -52,6 +55,11 @@ export class Notices {
     this.#socket.close();
   }
 
+  /** It may have said something that we could not hear. */
+  get isInDoubt(): boolean {
+    return this.#socket.isInDoubt;
+  }
+
   /** It was ready before we listened. */
   assumeReady(): void {
     this.#ready = true;
@@ -62,6 +70,10 @@ export class Notices {
     this.#deadline = this.#clock.now() + within;
     while (!this.#ready) {
       const left = this.#deadline - this.#clock.now();
+      if (left <= 0 && this.isInDoubt) {
+        await this.#change(IN_DOUBT, signal);
+        continue;
+      }
       if (left <= 0) return `it did not say READY=1 within ${within} ms${this.#hindrance()}`;
       await this.#change(left, signal);
     }

@@ -4,7 +4,7 @@
  * passed over. Made for one run of a service, by its starter.
  */
 import { unlinkSync } from 'node:fs';
-import type { IoWatcher } from '../loop/contract.ts';
+import type { IoWatcher, TimeWatcher } from '../loop/contract.ts';
 import type { Loop } from '../process/loop.ts';
 import { bind, close, receiveDescriptors, setSocketOption, socket } from '../sys/index.ts';
 import { factsOf } from './identity.ts';
@@ -25,6 +25,9 @@ export interface Notice {
 const LARGEST = 8192;
 /** Nobody's ancestors are so many; a chain that goes on is not to be believed. */
 const DEEPEST = 64;
+/** How soon to look again for who it was, ms, and how much is kept until then. */
+const AGAIN = 50;
+const MOST_DOUBTFUL = 64;
 
 export class NotifySocket {
   readonly path: string;
@@ -32,14 +35,20 @@ export class NotifySocket {
   readonly #watcher: IoWatcher;
   readonly #buffer = new Uint8Array(LARGEST);
   readonly #onNotice: (notice: Notice) => void;
-  readonly #isOurs: (pid: number) => boolean;
+  readonly #isOurs: (pid: number) => boolean | null;
+  readonly #loop: Loop;
+  #again: TimeWatcher | undefined;
+  /** Of whom it could not be seen who they are: what they said, in its order, and all that was said since. */
+  #doubtful: { readonly pid: number; readonly notice: Notice }[] = [];
 
+  /** `isOurs`: null is for what cannot be said now, and is asked again. */
   constructor(
     loop: Loop,
     path: string,
-    { isOurs, onNotice }: { isOurs: (pid: number) => boolean; onNotice: (notice: Notice) => void },
+    { isOurs, onNotice }: { isOurs: (pid: number) => boolean | null; onNotice: (notice: Notice) => void },
   ) {
     this.path = path;
+    this.#loop = loop;
     this.#isOurs = isOurs;
     this.#onNotice = onNotice;
     this.#fd = socket('unix', 'dgram');
@@ -53,9 +62,15 @@ export class NotifySocket {
     }
   }
 
+  /** Somebody has said something, and we lack what it takes to see who. */
+  get isInDoubt(): boolean {
+    return this.#doubtful.length > 0;
+  }
+
   close(): void {
     if (!this.#watcher.active) return;
     this.#watcher.stop();
+    this.#again?.stop();
     close(this.#fd);
     try {
       unlinkSync(this.path);
@@ -66,32 +81,52 @@ export class NotifySocket {
 
   #receive(): void {
     for (;;) {
-      let text: string;
+      let notice: Notice;
+      let pid: number | undefined;
       try {
         const { bytes, descriptors, credentials } = receiveDescriptors(this.#fd, this.#buffer);
         // With BARRIER=1 this is the answer; we store none for anybody.
         for (const fd of descriptors) close(fd);
-        // Where the kernel does not say who it was, the directory keeps others out.
-        if (credentials !== undefined && !this.#isOurs(credentials.pid)) continue;
-        text = Buffer.from(this.#buffer.subarray(0, bytes)).toString();
+        pid = credentials?.pid;
+        notice = parse(Buffer.from(this.#buffer.subarray(0, bytes)).toString());
       } catch {
         return;
       }
-      this.#onNotice(parse(text));
+      this.#weigh(pid, notice);
       if (!this.#watcher.active) return;
     }
   }
+
+  #weigh(pid: number | undefined, notice: Notice): void {
+    // Where the kernel does not say who it was, the directory keeps others out.
+    const isOurs = pid === undefined || (this.#doubtful.length > 0 ? null : this.#isOurs(pid));
+    if (isOurs === true) this.#onNotice(notice);
+    if (isOurs !== null || this.#doubtful.length >= MOST_DOUBTFUL) return;
+    this.#doubtful.push({ pid: pid as number, notice });
+    this.#again ??= this.#loop.watchTime({ after: AGAIN }, () => this.#weighAgain()).unref();
+  }
+
+  #weighAgain(): void {
+    this.#again = undefined;
+    const doubtful = this.#doubtful;
+    this.#doubtful = [];
+    for (const { pid, notice } of doubtful) if (this.#watcher.active) this.#weigh(pid, notice);
+  }
 }
 
-/** Whether that process came of the shim: what left its parents came to the shim, too. */
-export function cameOf(shim: number, pid: number): boolean {
+/** Whether that process came of the shim: what left its parents came to the shim, too. Null when we lack what it takes to see. */
+export function cameOf(shim: number, pid: number): boolean | null {
   for (let at = pid, depth = 0; depth < DEEPEST && at > 1; depth++) {
     if (at === shim) return true;
     const facts = factsOf(at);
-    if (typeof facts === 'string') return false;
+    if (typeof facts === 'string') return facts === 'unreadable' && !canSee() ? null : false;
     at = facts.parent;
   }
   return false;
+}
+
+function canSee(): boolean {
+  return typeof factsOf(process.pid) !== 'string';
 }
 
 function parse(text: string): Notice {

@@ -6,6 +6,7 @@
 import { readdirSync, statSync } from 'node:fs';
 import { nativeChild } from '../process/native.ts';
 import { signalNumber } from '../sys/signals.ts';
+import { isShortage } from './attempt.ts';
 import { commandOf, factsOf, type Identity, initialVariable, match } from './identity.ts';
 
 export interface Orphan {
@@ -17,12 +18,13 @@ export interface Orphan {
   readonly spared: string | null;
 }
 
-/** Living processes of that run. This process is never one of them. */
+/** Living processes of that run. This process is never one of them. Throws what we lack to see them. */
 export function pidsOfRun(runId: string): number[] {
   let entries: string[];
   try {
     entries = readdirSync('/proc');
-  } catch {
+  } catch (error) {
+    if (isShortage(error)) throw error;
     return [];
   }
   return entries
@@ -35,7 +37,7 @@ function isOf(pid: number, runId: string): boolean {
 }
 
 /**
- * SIGKILL to all that is left of a run, and to what they start meanwhile. `first`: a process that was written down as its
+ * SIGKILL to all that is left of a run, as far as it can be seen, and to what they start meanwhile. `first`: a process that was written down as its
  * first one, whatever has become of its environment since.
  */
 export function endRun(runId: string, first: Identity | null = null): Orphan[] {
@@ -48,7 +50,7 @@ export function endRun(runId: string, first: Identity | null = null): Orphan[] {
   }
   // Who is told may have made another one before he heard it.
   for (let turn = 0; turn < 10; turn++) {
-    const news = pidsOfRun(runId).filter((pid) => !found.has(pid));
+    const news = seenOf(runId).filter((pid) => !found.has(pid));
     if (news.length === 0) break;
     for (const pid of news) {
       const orphan = end(pid, runId, () => isOf(pid, runId));
@@ -56,6 +58,14 @@ export function endRun(runId: string, first: Identity | null = null): Orphan[] {
     }
   }
   return [...found.values()];
+}
+
+function seenOf(runId: string): number[] {
+  try {
+    return pidsOfRun(runId);
+  } catch {
+    return [];
+  }
 }
 
 /** Null when it is none after all. */
@@ -77,6 +87,10 @@ function end(pid: number, runId: string, isIt: () => boolean): Orphan | null {
     if (ownerOf(pid) !== process.geteuid?.()) return { ...orphan, spared: 'it is another user’s' };
     const errno = native.signal(pid, pidfd, signalNumber('SIGKILL'));
     return { ...orphan, spared: errno < 0 ? `it cannot be signalled (${errno})` : null };
+  } catch (error) {
+    // Who cannot be seen is left alone.
+    if (isShortage(error)) return null;
+    throw error;
   } finally {
     if (pidfd >= 0) native.close(pidfd);
   }

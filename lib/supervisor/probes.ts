@@ -7,6 +7,9 @@ import type { RequestOptions } from 'node:http';
 import { connect, type NetConnectOpts } from 'node:net';
 import { resolve as absolute } from 'node:path';
 import type { Loop } from '../process/loop.ts';
+import { close, socket } from '../sys/index.ts';
+import { isShortage } from './attempt.ts';
+import { type Answer, NotAsked } from './health.ts';
 
 export type Probe =
   /** Connects. `host`: 127.0.0.1 by default. */
@@ -28,7 +31,26 @@ export interface ProbeAround {
 }
 
 /** Null when the answer is good, else what is wrong with it. Never rejects, and is over when the time is. */
-export async function ask(probe: Probe, around: ProbeAround): Promise<string | null> {
+export async function ask(probe: Probe, around: ProbeAround): Promise<Answer> {
+  const answer = await answerOf(probe, around);
+  // What a look-up, or a program that asks, makes of our want of descriptors has many names: it is looked at here.
+  return typeof answer === 'string' && !hasDescriptors() ? new NotAsked('EMFILE') : answer;
+}
+
+/** Two: what is asked takes one for its answer, and looks its name up in another. */
+function hasDescriptors(): boolean {
+  const taken: number[] = [];
+  try {
+    for (let i = 0; i < 2; i++) taken.push(socket('unix', 'stream'));
+    return true;
+  } catch (error) {
+    return !isShortage(error);
+  } finally {
+    for (const fd of taken) close(fd);
+  }
+}
+
+async function answerOf(probe: Probe, around: ProbeAround): Promise<Answer> {
   // A relative path is the service's.
   const place = (path: string) => absolute(around.cwd ?? '.', path);
   try {
@@ -40,8 +62,15 @@ export async function ask(probe: Probe, around: ProbeAround): Promise<string | n
     if ('unix' in probe) return await askListener({ path: place(probe.unix) }, around);
     return await askListener({ host: probe.host ?? '127.0.0.1', port: probe.tcp }, around);
   } catch (error) {
-    return reason(error);
+    return 'exec' in probe && isShortage(error) ? new NotAsked(reason(error)) : reason(error);
   }
+}
+
+/** Of a socket: what we lack. Not EAGAIN, by which a unix socket says that it has too many already. */
+const OURS: readonly (string | undefined)[] = ['EMFILE', 'ENFILE', 'ENOMEM', 'ENOBUFS'];
+
+function socketProblem(error: NodeJS.ErrnoException): Answer {
+  return OURS.includes(error.code) ? new NotAsked(error.code as string) : reason(error);
 }
 
 const late = (timeout: number) => `no answer within ${timeout} ms`;
@@ -51,11 +80,11 @@ function reason(error: unknown): string {
   return code?.startsWith('E') === true && !code.startsWith('ERR_') ? code : message;
 }
 
-function askListener(address: NetConnectOpts, { timeout }: ProbeAround): Promise<string | null> {
+function askListener(address: NetConnectOpts, { timeout }: ProbeAround): Promise<Answer> {
   return new Promise((resolve) => {
     const socket = connect(address);
     const timer = setTimeout(() => settle(late(timeout)), timeout);
-    const settle = (problem: string | null) => {
+    const settle = (problem: Answer) => {
       clearTimeout(timer);
       // Not with a reset, which a server may log as an error.
       if (problem === null) socket.end();
@@ -63,7 +92,7 @@ function askListener(address: NetConnectOpts, { timeout }: ProbeAround): Promise
       resolve(problem);
     };
     socket.once('connect', () => settle(null));
-    socket.on('error', (error) => settle(reason(error)));
+    socket.on('error', (error) => settle(socketProblem(error)));
     socket.unref();
   });
 }
@@ -73,7 +102,7 @@ async function askHttp(
   socket: string | undefined,
   good: readonly number[] | undefined,
   { timeout }: ProbeAround,
-): Promise<string | null> {
+): Promise<Answer> {
   const { request } = url.protocol === 'https:' ? await import('node:https') : await import('node:http');
   const options: RequestOptions & { rejectUnauthorized: boolean } = {
     // A connection of its own: one that is kept would say that an old process lives.
@@ -86,7 +115,7 @@ async function askHttp(
   return new Promise((resolve) => {
     const timer = setTimeout(() => settle(late(timeout)), timeout);
     const asking = request(url, options);
-    const settle = (problem: string | null) => {
+    const settle = (problem: Answer) => {
       clearTimeout(timer);
       asking.destroy();
       resolve(problem);
@@ -95,7 +124,7 @@ async function askHttp(
       const fine = good === undefined ? statusCode >= 200 && statusCode < 400 : good.includes(statusCode);
       settle(fine ? null : `status ${statusCode}`);
     });
-    asking.on('error', (error) => settle(reason(error)));
+    asking.on('error', (error) => settle(socketProblem(error)));
     asking.end();
   });
 }

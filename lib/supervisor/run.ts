@@ -38,6 +38,10 @@ export interface RunEvents {
   ended(exit: ExitStatus, left: readonly number[]): void;
   /** Another `isHalted` than before. */
   halted(): void;
+  /** Another `unseen` than before. */
+  unseen(): void;
+  /** It says more than it may, and waits. With a number, that is over: ms for which its output was not read. */
+  flood(held: number | null): void;
   stuck(left: readonly number[]): void;
   over(end: RunEnd): void;
 }
@@ -56,6 +60,8 @@ export class Run {
   exit: ExitStatus | null = null;
   /** Its first process is stopped by a signal: it is there, and does nothing. */
   isHalted = false;
+  /** Why nobody can say who is left of it, while that is so: perhaps nobody is, perhaps many are. */
+  unseen: Error | null = null;
   /** Pids that were left when the first process ended, or when it was stuck. */
   left: readonly number[] = [];
   readonly steps: StopTaken[] = [];
@@ -143,6 +149,12 @@ export class Run {
       },
       stopped: () => halt(true),
       continued: () => halt(false),
+      unseen: (error) => {
+        this.unseen = error;
+        tell(() => events.unseen());
+      },
+      flooding: () => tell(() => events.flood(null)),
+      calm: (held) => tell(() => events.flood(held)),
       empty: () => {
         isEmpty = true;
         // Its lock is free when it is gone, not before.

@@ -3,7 +3,7 @@
  * better: those are for machines alone. The table is complete by its type. Used by the log; knows no supervisor.
  */
 import { ending, error, info, type Sentence, time, times, warn } from '../daemon/words.ts';
-import type { Blocked, Cause, Holder, SupervisorEvent } from './contract.ts';
+import type { Blocked, Cause, Holder, SupervisorEvent, Unknown } from './contract.ts';
 
 type Kind = SupervisorEvent['event'];
 type Of<K extends Kind> = SupervisorEvent & { readonly event: K };
@@ -48,6 +48,14 @@ const SENTENCES: Sentences = {
       `${service} is started again ${delay === 0 ? 'at once' : `in ${time(delay)}`} (${WHY[cause]}, ${times(failures)} in a row): ${message}`,
     ),
   failed: ({ service, cause, message }) => error(`${service} is given up (${WHY[cause]}): ${message}`),
+  unknown: ({ service, what, reason }) =>
+    reason === null
+      ? info(`${service}: ${WHAT[what]} can be seen again`)
+      : warn(`${service}: ${WHAT[what]} cannot be seen now (${reason}), and is not guessed`),
+  flood: ({ service, held }) =>
+    held === null
+      ? warn(`${service} says more than it may, and is held up: what it says waits in its pipe`)
+      : info(`${service} says no more than it may; its output was not read for ${time(held)}`),
   stopped: ({ service, steps, survivors, elsewhere }) => {
     if (elsewhere !== undefined)
       return info(`${service} runs on under another supervisor (pid ${elsewhere}), and is none of ours now`);
@@ -87,10 +95,12 @@ const SENTENCES: Sentences = {
     );
     return info(`configuration read anew; ${[...parts, `untouched: ${unchanged.length}`].join('; ')}`);
   },
-  swept: ({ when, orphans }) =>
-    orphans === 0
-      ? aside(`nothing was left over at the ${when}`)
-      : error(`${orphans} ${orphans === 1 ? 'process was' : 'processes were'} left over at the ${when}`),
+  swept: ({ when, orphans, unseen }) =>
+    unseen !== undefined
+      ? warn(`whether anything was left over at the ${when} cannot be seen (${unseen}); found: ${orphans}`)
+      : orphans === 0
+        ? aside(`nothing was left over at the ${when}`)
+        : error(`${orphans} ${orphans === 1 ? 'process was' : 'processes were'} left over at the ${when}`),
 };
 
 export const EVENTS = Object.keys(SENTENCES) as Kind[];
@@ -98,6 +108,13 @@ export const EVENTS = Object.keys(SENTENCES) as Kind[];
 export function sentence(event: SupervisorEvent): Said {
   return (SENTENCES[event.event] as (event: SupervisorEvent) => Said)(event);
 }
+
+const WHAT: Readonly<Record<Unknown, string>> = {
+  left: 'who is left of it',
+  startup: 'whether it has begun',
+  ready: 'whether it is ready',
+  live: 'whether it is well',
+};
 
 const WHY: Readonly<Record<Cause, string>> = {
   exit: 'it ended',

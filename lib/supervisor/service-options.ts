@@ -24,6 +24,8 @@ export interface ServiceOptions {
   readonly stdio?: ShimOptions['stdio'];
   /** Bound before its first start, kept until it is stopped or given up, and handed over with LISTEN_FDS. */
   readonly listen?: readonly NamedListen[];
+  /** Of what it says to us, in a second. */
+  readonly output?: ShimOptions['output'];
   readonly settings?: ShimOptions['settings'];
   readonly group?: 'new' | 'session';
   readonly restart: RestartOptions;
@@ -101,6 +103,9 @@ export type Cause =
   /** A mistake of ours. */
   | 'internal';
 
+/** What of a service may be impossible to see. */
+export type Unknown = 'left' | 'startup' | 'ready' | 'live';
+
 export type ServiceEvent = { readonly service: string } & (
   | { readonly event: 'state'; readonly from: ServiceState; readonly to: ServiceState }
   | ({ readonly event: 'gate-blocked' } & Blocked)
@@ -147,6 +152,14 @@ export type ServiceEvent = { readonly service: string } & (
       readonly message: string;
       readonly error: Error | null;
     }
+  /**
+   * We, or the machine, have too little of something (descriptors, memory) to see how it is: whether anything is `left` of
+   * its last run, or what it would answer to a question. That says nothing of the service, and nothing follows from it
+   * but that it is looked at again. Told once, and with null when it is seen again.
+   */
+  | { readonly event: 'unknown'; readonly what: Unknown; readonly reason: string | null }
+  /** It says more than its `output` allows, and waits. `held`: that is over; ms for which its output was not read. */
+  | { readonly event: 'flood'; readonly held: number | null }
   | ({ readonly event: 'stopped' } & StopReport)
   | { readonly event: 'stuck'; readonly survivors: readonly number[] }
   /** There should be none, ever. */

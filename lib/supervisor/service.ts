@@ -8,7 +8,7 @@
 import { stateError } from '../sys/errors.ts';
 import { Ascent } from './ascent.ts';
 import { Attempt, ending, isShortage } from './attempt.ts';
-import { HALTED } from './checkup.ts';
+import { type CheckupEvents, HALTED } from './checkup.ts';
 import { AT_ONCE, bringDown, bringToAnEnd, settle } from './descent.ts';
 import { Elsewhere } from './elsewhere.ts';
 import { sleep } from './health.ts';
@@ -92,6 +92,24 @@ export class Service {
 
   /** Fulfilled when nothing of it is left, or when no step could end it: then `survivors` says who. */
   stop(): Promise<StopReport> {
+    this.#life.isPaused = false;
+    const stopped = this.#end();
+    // It may have been paused before.
+    void stopped.then(() => this.#life.letGo()).catch(() => {});
+    return stopped;
+  }
+
+  /** A stop by somebody who starts it again, or stops it for good: until then its sockets stay, and their clients wait. */
+  pause(): Promise<StopReport> {
+    if (this.#operations.last?.kind !== 'stop') this.#life.isPaused = true;
+    return this.#end();
+  }
+
+  get isPaused(): boolean {
+    return this.#life.isPaused;
+  }
+
+  #end(): Promise<StopReport> {
     this.#operations.interrupt(stateError('STOPPED', `Service ${this.name} was stopped`), 'stop');
     return this.#operations.add('stop', async () => {
       const report = await bringDown(this.#life);
@@ -144,6 +162,7 @@ export class Service {
 
   async #startAnew(signal: AbortSignal): Promise<void> {
     this.#life.isHurried = false;
+    this.#life.isPaused = false;
     const { survivors } = await bringDown(this.#life);
     if (survivors.length > 0) {
       throw stateError('STUCK', `Service ${this.name} cannot be ended: ${survivors.join(', ')}`);
@@ -220,7 +239,8 @@ export class Service {
   // ------------------------------------------------------------------------------------------ being there
 
   #watch(run: Run): void {
-    this.#ascent.asking(run).watch({
+    const { unready } = this.#life;
+    const events: CheckupEvents = {
       health: (problem) => this.#judged(problem),
       readiness: (problem) => {
         this.#life.unready = problem;
@@ -233,7 +253,9 @@ export class Service {
           return new Attempt('unhealthy', problem);
         });
       },
-    });
+    };
+    this.#ascent.asking(run).watch(events, unready);
+    if (unready !== null && !run.isHalted) this.#life.tell({ event: 'readiness', problem: unready });
     // It was so when it was adopted, or became so before it was ready.
     if (run.isHalted && this.#life.run === run) this.#halted();
   }

@@ -6,55 +6,28 @@
 import { randomBytes } from 'node:crypto';
 import { rmSync } from 'node:fs';
 import type { Readable, Writable } from 'node:stream';
+import type { TimeWatcher } from '../loop/contract.ts';
 import { shimProgram } from '../native.ts';
-import type { ExitStatus, SpawnedProcess, SpawnOptions, StdioTarget } from '../process/contract.ts';
+import type { ExitStatus, SpawnedProcess } from '../process/contract.ts';
 import { exitStatus } from '../process/exit-status.ts';
 import type { Loop } from '../process/loop.ts';
-import { nativeSpawn, Setting, STEPS } from '../process/native-spawn.ts';
-import { type SpawnRequest, spawnRequest } from '../process/spawn-options.ts';
+import { nativeChild } from '../process/native.ts';
+import { STEPS } from '../process/native-spawn.ts';
 import { type SystemErrorDetails, stateError, systemError } from '../sys/errors.ts';
 import * as sys from '../sys/index.ts';
 import { signalName, signalNumber } from '../sys/signals.ts';
+import {
+  bytesOf,
+  markOf,
+  milliseconds,
+  planOf,
+  type ShimOptions,
+  type StopStep,
+  shimStdio,
+} from './shim-plan.ts';
 import { Wire } from './wire.ts';
 
-/** A signal to everything of the service, and how long to wait for its end before the next step. */
-export interface StopStep {
-  readonly signal: string | number;
-  /** ms */
-  readonly wait: number;
-}
-
-/** `relay`: over the shim, which keeps the last of what nobody hears. Only for stdout and stderr. */
-export type ServiceStdio = StdioTarget | 'relay';
-
-export interface ShimOptions {
-  readonly command: readonly [string, ...string[]];
-  /** The whole environment. */
-  readonly env: Readonly<Record<string, string>>;
-  /** Default: nothing to read, and our own stdout and stderr. */
-  readonly stdio?: {
-    readonly stdin?: StdioTarget;
-    readonly stdout?: ServiceStdio;
-    readonly stderr?: ServiceStdio;
-  };
-  /** Descriptors of ours that the service gets, from 3 on. With some, LISTEN_FDS and LISTEN_PID are set. */
-  readonly sockets?: readonly number[];
-  /** For LISTEN_FDNAMES, one for each. */
-  readonly socketNames?: readonly string[];
-  readonly settings?: Pick<
-    SpawnOptions,
-    'cwd' | 'uid' | 'gid' | 'groups' | 'umask' | 'nice' | 'rlimits' | 'title'
-  >;
-  readonly group?: 'new' | 'session';
-  /** Held for as long as anything of the service runs. */
-  readonly lock?: string;
-  /** `head` is an object: the shim adds pid, startTime, groupId and itself. */
-  readonly record?: { readonly path: string; readonly head: object };
-  /** Lives on without us. `lease`: for so many ms after the last beat (0: for ever). `path`: where it is found again. */
-  readonly independent?: { readonly path: string; readonly lease: number };
-  /** What the shim does when we are gone, or the lease is over. */
-  readonly orphaned: readonly StopStep[];
-}
+export type { ServiceStdio, ShimOptions, StopStep } from './shim-plan.ts';
 
 export interface Started {
   readonly pid: number;
@@ -87,12 +60,21 @@ export interface ShimEvents {
   stopped(): void;
   /** It runs again. Not told of one that is ended instead. */
   continued(): void;
+  /**
+   * The first process has ended, and who is left of the service cannot be seen now, for this reason: nobody, or many.
+   * Null: it can again.
+   */
+  unseen(error: Error | null): void;
   /** Nothing of the service is left; its record is gone. */
   empty(): void;
   /** A step of a stop sequence: to whom the signal went. */
   signalled(signal: string, to: readonly number[], error: Error | null): void;
   /** The last step did not end them. After a SIGKILL it is tried again and again. */
   stuck(left: readonly number[]): void;
+  /** It says more than it may: what it says waits in its pipe, and in the end it does. */
+  flooding(): void;
+  /** It does not any more. `held`: for how long its output was not read, ms, all pauses together. */
+  calm(held: number): void;
   /** Another supervisor is connected to it: its pid, 0 where the system does not tell. */
   busy(supervisor: number): void;
   /** Nobody has renewed its lease: it lets go of us, and ends the service. */
@@ -116,26 +98,28 @@ type Message =
   | { event: 'signalled'; signal: number; errno: number; to: number[] }
   | { event: 'delivered'; signal: number; errno: number }
   | { event: 'stuck'; left: number[] }
+  | { event: 'unseen'; errno: number }
+  | { event: 'calm'; held: number }
   | { event: 'busy'; pid: number }
-  | { event: 'stopped' | 'continued' | 'empty' | 'lease-over' };
+  | { event: 'stopped' | 'continued' | 'flooding' | 'empty' | 'lease-over' };
 
-/** Where the service's further descriptors are in the shim, so that none is in another's way. */
-const FIRST_GIVEN = 10;
-const CONTROL = 3;
-const LISTENER = 4;
-const FIRST_SOCKET = 3;
-/** Room for a number that only the shim will know. */
-const PID_PLACE = '0000000000';
+/** How long a shim has to answer, ms. It does nothing that takes time: one that says nothing is kept from running. */
+const ANSWER = 5000;
 
 export class Shim {
   /** Null when it was adopted. */
   readonly process: SpawnedProcess | null;
   readonly #wire: Wire;
+  readonly #loop: Loop;
   readonly #events: ShimEvents;
   readonly #program: string;
   readonly #cwd: string | undefined;
   #pid = 0;
-  #delivered: { signal: number; resolve: () => void; reject: (error: Error) => void }[] = [];
+  /** Of one that was adopted: it is no child of ours, and its number could become another's. */
+  #pin: { readonly pid: number; readonly pidfd: number } | null;
+  /** What the service was given, of one that was adopted; ours until they are taken. */
+  #sockets: readonly number[] = [];
+  #delivered: { timer: TimeWatcher; resolve: () => void; reject: (error: Error) => void }[] = [];
 
   /** Throws what keeps the shim itself from starting; what keeps the service from it is the event `refused`. */
   static start(loop: Loop, options: ShimOptions, events: ShimEvents): Shim {
@@ -153,7 +137,11 @@ export class Shim {
         group: made === undefined ? 'new' : 'session',
         stdio: shimStdio(options, theirs, listener),
       });
-      const shim = new Shim(loop, mine, events, child, options.command[0], options.settings?.cwd);
+      const shim = new Shim(loop, mine, events, {
+        child,
+        program: options.command[0],
+        cwd: options.settings?.cwd,
+      });
       shim.#wire.send('P', plan);
       return shim;
     } catch (error) {
@@ -178,30 +166,53 @@ export class Shim {
       sys.close(fd);
       throw systemError(result, 'connect', { path });
     }
+    let pidfd = -1;
     try {
-      if (!isShim(sys.peerCredentials(fd))) throw stateError('STRANGER', `${path} is no shim's`);
+      const peer = sys.peerCredentials(fd);
+      // Before it is looked at: from here on it is whom we have looked at, or nobody.
+      if (peer.pid > 0) pidfd = nativeChild().open(peer.pid);
+      if (!isShim(peer)) throw stateError('STRANGER', `${path} is no shim's`);
     } catch (error) {
+      if (pidfd >= 0) nativeChild().close(pidfd);
       sys.close(fd);
       throw error;
     }
-    return new Shim(loop, fd, events, null, '');
+    const pin = pidfd < 0 ? null : { pid: sys.peerCredentials(fd).pid, pidfd };
+    return new Shim(loop, fd, events, { child: null, program: '', cwd: undefined, pin });
   }
 
   private constructor(
     loop: Loop,
     fd: number,
     events: ShimEvents,
-    child: SpawnedProcess | null,
-    program: string,
-    cwd?: string,
+    {
+      child,
+      program,
+      cwd,
+      pin = null,
+    }: {
+      child: SpawnedProcess | null;
+      program: string;
+      cwd: string | undefined;
+      pin?: { pid: number; pidfd: number } | null;
+    },
   ) {
+    this.#loop = loop;
     this.#events = events;
     this.process = child;
     this.#program = program;
     this.#cwd = cwd;
+    this.#pin = pin;
     this.#wire = new Wire(loop, fd, {
       onFrame: (kind, body) => this.#take(kind, body),
       onEnd: () => this.#end(),
+      ...(child === null
+        ? {
+            onDescriptors: (fds: readonly number[]) => {
+              this.#sockets = fds;
+            },
+          }
+        : {}),
     });
   }
 
@@ -220,15 +231,30 @@ export class Shim {
     return this.#wire.open;
   }
 
-  /** To the service's first process, or to everything of it. Rejected with ESRCH when it has ended. */
-  signal(signal: string | number, whom: 'first' | 'all' = 'first'): Promise<void> {
+  /** Of one that was adopted: the sockets that its service was given. From now on they are the caller's. */
+  takeSockets(): readonly number[] {
+    const sockets = this.#sockets;
+    this.#sockets = [];
+    return sockets;
+  }
+
+  /**
+   * To the service's first process, or to everything of it. Rejected with ESRCH when it has ended, and with ETIMEDOUT when
+   * the shim does not say within `limit` ms that it was sent: then it may be, later.
+   */
+  signal(signal: string | number, whom: 'first' | 'all' = 'first', limit = ANSWER): Promise<void> {
     const number = signalNumber(signal);
     return new Promise((resolve, reject) => {
       if (!this.#wire.open) {
         reject(systemError(-sys.ESRCH, 'kill', { pid: this.#pid }));
         return;
       }
-      this.#delivered.push({ signal: number, resolve, reject });
+      // Its place is kept: what the shim says later is about this one all the same.
+      const timer = this.#loop.watchTime({ after: limit }, () => {
+        reject(systemError(-sys.ETIMEDOUT, 'kill', { pid: this.#pid }));
+      });
+      this.#delivered.push({ timer, resolve, reject });
+      this.#wake();
       this.#wire.send('K', bytesOf(Int32Array.of(number, whom === 'all' ? 1 : 0)));
     });
   }
@@ -236,17 +262,18 @@ export class Shim {
   /** Begins a stop sequence, in place of one that is under way. Ends with `empty`, or with `stuck`. */
   stop(steps: readonly StopStep[]): void {
     const rows = steps.flatMap(({ signal, wait }) => [signalNumber(signal), milliseconds(wait)]);
-    // Somebody may have stopped it; then it hears nothing.
     this.#wake();
     this.#wire.send('S', bytesOf(Int32Array.from(rows)));
   }
 
+  /** Somebody may have stopped the shim itself; then it hears nothing. */
   #wake(): void {
     try {
       this.process?.kill('SIGCONT');
     } catch {
       // It has ended.
     }
+    if (this.#pin !== null) nativeChild().signal(this.#pin.pid, this.#pin.pidfd, signalNumber('SIGCONT'));
   }
 
   /** It needs so many ms more: the step of a stop that is under way lasts that long from now, at least. */
@@ -334,6 +361,7 @@ export class Shim {
       }
       case 'delivered': {
         const waiting = this.#delivered.shift();
+        waiting?.timer.stop();
         if (message.errno < 0) waiting?.reject(systemError(message.errno, 'kill', { pid: this.#pid }));
         else waiting?.resolve();
         break;
@@ -346,6 +374,15 @@ export class Shim {
         break;
       case 'continued':
         events.continued();
+        break;
+      case 'unseen':
+        events.unseen(message.errno === 0 ? null : systemError(message.errno, 'opendir', { path: '/proc' }));
+        break;
+      case 'flooding':
+        events.flooding();
+        break;
+      case 'calm':
+        events.calm(message.held);
         break;
       case 'empty':
         events.empty();
@@ -376,111 +413,12 @@ export class Shim {
   }
 
   #fail(): void {
-    const waiting = this.#delivered;
-    this.#delivered = [];
-    for (const { reject } of waiting) reject(systemError(-sys.ESRCH, 'kill', { pid: this.#pid }));
+    for (const { timer, reject } of this.#delivered.splice(0)) {
+      timer.stop();
+      reject(systemError(-sys.ESRCH, 'kill', { pid: this.#pid }));
+    }
+    for (const fd of this.takeSockets()) sys.close(fd);
+    if (this.#pin !== null) nativeChild().close(this.#pin.pidfd);
+    this.#pin = null;
   }
-}
-
-// ------------------------------------------------------------------------------------------- what is sent
-
-/** What tells the shim, and all of the service, from everything else. */
-function markOf(env: Readonly<Record<string, string>>): Record<string, string> {
-  const runId = env['FORKBEARD_RUN_ID'];
-  return runId === undefined ? {} : { FORKBEARD_RUN_ID: runId };
-}
-
-const STREAMS = ['stdin', 'stdout', 'stderr'] as const;
-
-/** The shim gets the service's own descriptors, and lets go of them when the service has them. */
-function shimStdio(
-  { stdio = {}, sockets = [] }: ShimOptions,
-  control: number,
-  listener: number | undefined,
-): Record<number, StdioTarget> {
-  const targets: Record<number, StdioTarget> = { [CONTROL]: control };
-  STREAMS.forEach((name, fd) => {
-    const target = stdio[name] ?? (fd === 0 ? 'ignore' : 'inherit');
-    targets[fd] = target === 'relay' || target === 'close' ? 'ignore' : target;
-  });
-  if (listener !== undefined) targets[LISTENER] = listener;
-  sockets.forEach((fd, index) => {
-    targets[FIRST_GIVEN + index] = fd;
-  });
-  return targets;
-}
-
-function requestOf(options: ShimOptions): SpawnRequest {
-  const { command, env, stdio = {}, sockets = [], settings = {}, group = 'new' } = options;
-  const targets: Record<number, StdioTarget> = {};
-  STREAMS.forEach((name, fd) => {
-    const target = stdio[name];
-    targets[fd] = target === 'relay' ? 'pipe' : target === 'close' ? 'close' : fd;
-  });
-  sockets.forEach((_, index) => {
-    targets[FIRST_SOCKET + index] = FIRST_GIVEN + index;
-  });
-  const activation: Record<string, string> = {};
-  if (sockets.length > 0) {
-    activation['LISTEN_FDS'] = String(sockets.length);
-    activation['LISTEN_PID'] = PID_PLACE;
-    if (options.socketNames !== undefined) activation['LISTEN_FDNAMES'] = options.socketNames.join(':');
-  }
-  const request = spawnRequest({
-    ...settings,
-    command,
-    env: { ...env, ...activation },
-    stdio: targets,
-    group,
-  });
-  // Set here and not by the option, which is about this process: the one that may end is the shim.
-  if (options.independent === undefined && nativeSpawn().hasDeathSignal) {
-    request.settings[Setting.DEATH_SIGNAL] = signalNumber('SIGKILL');
-  }
-  return request;
-}
-
-function planOf(options: ShimOptions, made: string | undefined): Buffer {
-  const request = requestOf(options);
-  const { lock, record, independent, orphaned } = options;
-  const life: string[] = [];
-  const runId = options.env['FORKBEARD_RUN_ID'];
-  // It comes back in JSON.
-  if (runId !== undefined && /^[\w-]+$/.test(runId)) life.push(`run=${runId}`);
-  if (lock !== undefined) life.push(`lock=${lock}`);
-  if (record !== undefined) {
-    life.push(`record=${record.path}`, `record-head=${JSON.stringify(record.head).slice(0, -1)}`);
-  }
-  if (independent !== undefined) {
-    life.push('independent=1', `lease=${milliseconds(independent.lease)}`);
-    life.push(`listener=${LISTENER}`, `listener-path=${independent.path}`, `listener-made=${made}`);
-  }
-  for (const { signal, wait } of orphaned)
-    life.push(`orphaned=${signalNumber(signal)} ${milliseconds(wait)}`);
-  const sections = [
-    request.arguments,
-    request.environment ?? '',
-    request.candidates,
-    request.directory,
-    request.paths,
-    request.rows,
-    request.settings,
-    life.map((line) => `${line}\0`).join(''),
-  ].map((part) => (typeof part === 'string' ? Buffer.from(part) : bytesOf(part)));
-  return Buffer.concat(
-    sections.flatMap((section) => {
-      const length = Buffer.alloc(4);
-      length.writeUInt32LE(section.length);
-      return [length, section];
-    }),
-  );
-}
-
-/** As the shim counts them. For ever is 24 days: no step of a stop is meant to take longer. */
-function milliseconds(ms: number): number {
-  return Math.min(Math.ceil(ms), 0x7fff_ffff);
-}
-
-function bytesOf({ buffer, byteOffset, byteLength }: ArrayBufferView): Buffer {
-  return Buffer.from(buffer as ArrayBuffer, byteOffset, byteLength);
 }

@@ -96,9 +96,9 @@ export class Supervisor extends EventEmitter<SupervisorEvents> implements Superv
     const groups: GroupAround = {
       clock: this.#clock,
       tell: (event) => this.#tell(event),
-      stop: async (cells) => {
-        await this.#inReverse(cells, async ({ service }) => {
-          await service.stop();
+      stop: async (cells, isForNow) => {
+        await this.#inReverse(cells, async (cell) => {
+          await (isForNow(cell) ? cell.service.pause() : cell.service.stop());
         });
       },
       look: () => this.#look(),
@@ -305,11 +305,15 @@ export class Supervisor extends EventEmitter<SupervisorEvents> implements Superv
 
   #sweep(when: 'start' | 'shutdown'): void {
     let orphans = 0;
-    for (const [service, found] of sweep(this.#state)) {
-      orphans += found.length;
-      this.#tell({ event: 'orphans', service, orphans: found });
+    let unseen: string | null = null;
+    const found = sweep(this.#state, (code) => {
+      unseen = code;
+    });
+    for (const [service, those] of found) {
+      orphans += those.length;
+      this.#tell({ event: 'orphans', service, orphans: those });
     }
-    this.#tell({ event: 'swept', when, orphans });
+    this.#tell({ event: 'swept', when, orphans, ...(unseen === null ? {} : { unseen }) });
   }
 
   // ---------------------------------------------------------------------------------------------- the tree

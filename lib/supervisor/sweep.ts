@@ -4,17 +4,26 @@
  * far as orphans.ts allows, and told of.
  */
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { isShortage } from './attempt.ts';
 import { initialVariable } from './identity.ts';
 import { endRun, type Orphan, pidsOfRun } from './orphans.ts';
 import { lockHolders, NAME, type StateDirectory } from './state.ts';
 
-/** By service. */
-export function sweep(state: StateDirectory): Map<string, Orphan[]> {
+/** By service. `onUnseen`: there may be more, which cannot be seen for want of that. */
+export function sweep(
+  state: StateDirectory,
+  onUnseen: (code: string) => void = () => {},
+): Map<string, Orphan[]> {
   const found = new Map<string, Orphan[]>();
-  for (const [runId, service] of runsOf(state)) {
-    if (isLookedAfter(state, service, runId)) continue;
-    const orphans = endRun(runId);
-    if (orphans.length > 0) found.set(service, [...(found.get(service) ?? []), ...orphans]);
+  try {
+    for (const [runId, service] of runsOf(state)) {
+      if (isLookedAfter(state, service, runId)) continue;
+      const orphans = endRun(runId);
+      if (orphans.length > 0) found.set(service, [...(found.get(service) ?? []), ...orphans]);
+    }
+  } catch (error) {
+    if (!isShortage(error)) throw error;
+    onUnseen((error as NodeJS.ErrnoException).code as string);
   }
   return found;
 }
@@ -25,7 +34,8 @@ function runsOf({ path }: StateDirectory): Map<string, string> {
   let entries: string[];
   try {
     entries = readdirSync('/proc');
-  } catch {
+  } catch (error) {
+    if (isShortage(error)) throw error;
     return runs;
   }
   for (const entry of entries) {

@@ -18,6 +18,8 @@ export interface WireHandlers {
   onFrame(kind: string, body: Buffer): void;
   /** The other end is gone. Once, and not after `close`. */
   onEnd(): void;
+  /** Descriptors that came beside the first bytes, and before them; the handler's. Without this nobody wants any. */
+  onDescriptors?(fds: readonly number[]): void;
 }
 
 export class Wire {
@@ -29,6 +31,7 @@ export class Wire {
   #in = Buffer.alloc(0);
   #out: Buffer[] = [];
   #open = true;
+  #isFirst = true;
 
   /** Takes over `fd`. */
   constructor(loop: Loop, fd: number, handlers: WireHandlers) {
@@ -75,7 +78,7 @@ export class Wire {
 
   #receive(): void {
     const chunk = Buffer.allocUnsafe(CHUNK);
-    const count = sys.read(this.#fd, chunk);
+    const count = this.#isFirst ? this.#first(chunk) : sys.read(this.#fd, chunk);
     if (count === -sys.EAGAIN) return;
     if (count <= 0) {
       this.close();
@@ -99,6 +102,19 @@ export class Wire {
       this.#handlers.onFrame(kind, body);
     }
     this.#in = this.#in.subarray(at);
+  }
+
+  #first(chunk: Buffer): number {
+    const { onDescriptors } = this.#handlers;
+    if (onDescriptors === undefined) return sys.read(this.#fd, chunk);
+    try {
+      const { bytes, descriptors } = sys.receiveDescriptors(this.#fd, chunk);
+      this.#isFirst = false;
+      if (descriptors.length > 0) onDescriptors(descriptors);
+      return bytes;
+    } catch (error) {
+      return (error as NodeJS.ErrnoException).errno ?? -sys.EAGAIN;
+    }
   }
 
   #flush(): void {

@@ -9,6 +9,7 @@ namespace {
 
 constexpr int kMostSignals = 64;
 constexpr size_t kSections = 8;
+constexpr long long kMostSaid = 1ll << 40;
 
 // The numbers of a section, copied: where they stand in the frame is no place for numbers.
 template <typename Number>
@@ -52,6 +53,12 @@ bool ReadOption(std::string_view name, const char* value, Plan* plan) {
     plan->listener_made = value;
   } else if (name == "run") {
     plan->run = value;
+  } else if (name == "output") {
+    char* at;
+    plan->most_bytes = strtoll(value, &at, 10);
+    plan->most_lines = strtoll(at, nullptr, 10);
+    if (plan->most_bytes < 0 || plan->most_bytes > kMostSaid) return false;
+    if (plan->most_lines < 0 || plan->most_lines > kMostSaid) return false;
   } else if (name == "orphaned") {
     char* at;
     long signal = strtol(value, &at, 10);

@@ -36,6 +36,9 @@ struct Plan {
   std::string listener_made;
   // Told to supervisors that come back.
   std::string run;
+  // Of what it says, in a second. 0: as much as it likes.
+  int64_t most_bytes = 0;
+  int64_t most_lines = 0;
   // What is done when nobody is there to say.
   std::vector<Step> orphaned;
 };

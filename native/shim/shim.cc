@@ -27,8 +27,10 @@ constexpr size_t kMostUnsent = size_t{256} * 1024;
 constexpr size_t kMostUnheard = size_t{64} * 1024;
 // After a last SIGKILL: what the kernel cannot end now (it waits for a disk) it may end later.
 constexpr int64_t kAgain = 5000;
-// How often to look where nobody tells us of the end of orphans.
+// How often to look where nobody tells us of the end of orphans, or they could not be seen.
 constexpr int kLook = 20;
+// Without having been held up for so long, a service has stopped flooding.
+constexpr int64_t kCalm = 1000;
 constexpr int kDoorBacklog = 8;
 
 int64_t Now() {
@@ -118,12 +120,17 @@ bool Shim::Turn() {
   const size_t door = watch(listener_.get(), POLLIN);
   const bool full = wire_.unsent() > kMostUnsent;
   const size_t first = fds.size();
-  for (Relay& relay : relays_) watch(full ? -1 : relay.fd.get(), POLLIN);
+  const bool waits = full || held_until_ >= 0;
+  for (Relay& relay : relays_) watch(waits ? -1 : relay.fd.get(), POLLIN);
   // A plan that comes in this round brings more, which were not asked yet.
   const size_t outputs = relays_.size();
 
   int ready = poll(fds.data(), static_cast<nfds_t>(fds.size()), Timeout());
-  if (ready < 0 && errno != EINTR) return false;
+  if (ready < 0 && errno != EINTR) {
+    // The kernel has no memory now. We are all that the service has: later it may.
+    const timespec pause = {0, int64_t{kLook} * 1000000};
+    nanosleep(&pause, nullptr);
+  }
   if (ready > 0) {
     // What the supervisor says comes before what the clock says: we may have been kept from listening.
     if (fds[wire].revents != 0) OnWire(fds[wire].revents);
@@ -139,17 +146,30 @@ bool Shim::Turn() {
 
 int Shim::Timeout() const {
   int64_t due = -1;
-  for (int64_t one : {step_due_, lease_due_}) {
+  for (int64_t one : {step_due_, lease_due_, held_until_, calm_due_}) {
     if (one >= 0 && (due < 0 || one < due)) due = one;
   }
   int timeout = due < 0 ? -1 : static_cast<int>(std::clamp<int64_t>(due - Now(), 0, 1 << 30));
-  if (tree_.ended() && !tree_.empty() && !tree_.adopts() && (timeout < 0 || timeout > kLook)) return kLook;
+  if (MustLook() && (timeout < 0 || timeout > kLook)) return kLook;
   return timeout;
 }
 
+bool Shim::MustLook() const {
+  return tree_.ended() && !tree_.empty() && (!tree_.adopts() || tree_.unseen() < 0);
+}
+
 void Shim::OnTime() {
-  if (!tree_.adopts() && tree_.ended() && !tree_.empty()) LookAtTree();
+  if (MustLook()) LookAtTree();
   const int64_t now = Now();
+  if (held_until_ >= 0 && now >= held_until_) {
+    held_until_ = -1;
+    calm_due_ = now + kCalm;
+  }
+  if (calm_due_ >= 0 && now >= calm_due_) {
+    calm_due_ = -1;
+    is_flooding_ = false;
+    Tell("calm", Field("held", held_));
+  }
   if (step_due_ >= 0 && now >= step_due_) TakeStep();
   if (lease_due_ >= 0 && now >= lease_due_) {
     lease_due_ = -1;
@@ -196,13 +216,15 @@ void Shim::OnConnection() {
     return;
   }
   wire_ = Wire(std::move(connection));
+  wire_.SendDescriptors(given_);
   TellState();
 }
 
-void Shim::OnOutput(Relay* relay) {
+// `is_last`: it has ended, and what is there is all that there will be.
+void Shim::OnOutput(Relay* relay, bool is_last) {
   char buffer[16384];
   // As much as a pipe holds, so that a chatty service does not keep us from everything else.
-  for (int turn = 0; turn < 4 && relay->fd; ++turn) {
+  for (int turn = 0; turn < 4 && relay->fd && (is_last || held_until_ < 0); ++turn) {
     ssize_t count = read(relay->fd.get(), buffer, sizeof buffer);
     if (count < 0 && errno == EINTR) continue;
     if (count < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return;
@@ -210,6 +232,7 @@ void Shim::OnOutput(Relay* relay) {
       relay->fd.Reset();
       return;
     }
+    HoldUp(is_last ? 0 : allowance_.Take(buffer, static_cast<size_t>(count), Now()));
     std::string said(buffer, static_cast<size_t>(count));
     if (wire_.open()) {
       wire_.Send('O', static_cast<char>(relay->target) + said);
@@ -218,6 +241,19 @@ void Shim::OnOutput(Relay* relay) {
     relay->unheard += said;
     if (relay->unheard.size() > kMostUnheard) relay->unheard.erase(0, relay->unheard.size() - kMostUnheard);
   }
+}
+
+// It says more than it may. Told at the beginning and at the end, not each time.
+void Shim::HoldUp(int64_t ms) {
+  if (ms == 0) return;
+  held_until_ = Now() + ms;
+  calm_due_ = -1;
+  if (!is_flooding_) {
+    is_flooding_ = true;
+    held_ = 0;
+    Tell("flooding", "");
+  }
+  held_ += ms;
 }
 
 // ---------------------------------------------------------------------------------------------- what is said
@@ -264,7 +300,9 @@ void Shim::TellState() {
     if (!relay.unheard.empty()) wire_.Send('O', static_cast<char>(relay.target) + relay.unheard);
     relay.unheard.clear();
   }
-  told_end_ = told_stopped_ = told_empty_ = false;
+  told_end_ = told_stopped_ = told_empty_ = is_flooding_ = false;
+  told_unseen_ = 0;
+  calm_due_ = -1;
   LookAtTree();
 }
 
@@ -317,8 +355,12 @@ void Shim::Start(const std::string& body) {
     if (ours) relays_.push_back({plan_.rows[i * kRow], std::move(ours), {}});
   }
   for (size_t i = 0; i < plan_.rows.size(); i += kRow) {
-    if (plan_.rows[i + 1] == kCopy && plan_.rows[i + 2] > 2) close(plan_.rows[i + 2]);
+    if (plan_.rows[i + 1] != kCopy || plan_.rows[i + 2] <= 2) continue;
+    Fd given(plan_.rows[i + 2]);
+    // Of a service that outlives its supervisor, whose clients wait in them while it is away.
+    if (plan_.independent) given_.push_back(std::move(given));
   }
+  allowance_.Set(plan_.most_bytes, plan_.most_lines, Now());
   LetGoOfItsStreams();
   if (plan_.lease > 0) lease_due_ = Now() + plan_.lease;
   TellState();
@@ -366,10 +408,14 @@ void Shim::LookAtTree() {
     told_stopped_ = tree_.stopped();
     Tell(told_stopped_ ? "stopped" : "continued", "");
   }
+  if (tree_.unseen() != told_unseen_) {
+    told_unseen_ = tree_.unseen();
+    Tell("unseen", Field("errno", told_unseen_));
+  }
   if (tree_.ended() && !told_end_) {
     told_end_ = true;
     // Its last words come before its end.
-    for (Relay& relay : relays_) OnOutput(&relay);
+    for (Relay& relay : relays_) OnOutput(&relay, true);
     Tell("exited", Field("status", tree_.status()) + List("left", tree_.Survivors()));
   }
   if (!tree_.empty()) {
@@ -379,7 +425,7 @@ void Shim::LookAtTree() {
   step_due_ = -1;
   if (!told_empty_) {
     told_empty_ = true;
-    for (Relay& relay : relays_) OnOutput(&relay);
+    for (Relay& relay : relays_) OnOutput(&relay, true);
     record_.Remove();
     if (!plan_.independent) lock_.Release();
     Tell("empty", "");
@@ -427,6 +473,7 @@ void Shim::Leave() {
   leaving_ = true;
   if (listener_ && !plan_.listener_path.empty()) unlink(plan_.listener_path.c_str());
   listener_.Reset();
+  given_.clear();
   lock_.Release();
 }
 

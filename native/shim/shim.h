@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "shim/allowance.h"
 #include "shim/plan.h"
 #include "shim/traces.h"
 #include "shim/tree.h"
@@ -40,7 +41,7 @@ class Shim {
   void OnSignals();
   void OnWire(short events);
   void OnConnection();
-  void OnOutput(Relay* relay);
+  void OnOutput(Relay* relay, bool is_last = false);
   void OnFrame(const Frame& frame);
   void OnTime();
 
@@ -49,6 +50,8 @@ class Shim {
   void TellRefusal(const Refusal& refusal);
   int OpenDoor();
   void LookAtTree();
+  bool MustLook() const;
+  void HoldUp(int64_t ms);
   void Abandoned();
   void Begin(std::vector<Step> steps);
   void TakeStep();
@@ -64,6 +67,8 @@ class Shim {
   int signals_error_;
   Fd listener_;
   std::vector<Relay> relays_;
+  // The sockets that an independent service was given, for a supervisor that comes back.
+  std::vector<Fd> given_;
   Plan plan_;
   Tree tree_;
   Lock lock_;
@@ -72,6 +77,7 @@ class Shim {
   bool told_end_ = false;
   bool told_stopped_ = false;
   bool told_empty_ = false;
+  int told_unseen_ = 0;
   bool abandoned_ = false;
   bool leaving_ = false;
   bool ready_ = false;
@@ -82,6 +88,13 @@ class Shim {
   size_t step_ = 0;
   int64_t step_due_ = -1;
   int64_t lease_due_ = -1;
+  Allowance allowance_;
+  // Its output is not read before this.
+  int64_t held_until_ = -1;
+  // Since it was last held up for having said too much, it has not been for a while then.
+  int64_t calm_due_ = -1;
+  int64_t held_ = 0;
+  bool is_flooding_ = false;
 };
 
 }  // namespace forkbeard::shim

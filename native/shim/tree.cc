@@ -63,17 +63,21 @@ bool IsIn(const std::vector<int32_t>& list, int32_t pid) {
   return std::find(list.begin(), list.end(), pid) != list.end();
 }
 
-// A list that may be longer than one thinks.
+// A list that may be longer than one thinks. 0 or a negative errno: then nothing is in it, and nothing is known.
 template <typename Read>
-std::vector<int32_t> List(Read read) {
-  std::vector<int32_t> list(kMost);
-  int count = read(list);
-  if (count > static_cast<int>(list.size())) {
-    list.resize(static_cast<size_t>(count));
-    count = std::min(read(list), count);
+int List(Read read, std::vector<int32_t>* list) {
+  list->resize(kMost);
+  int count = read(*list);
+  while (count > static_cast<int>(list->size())) {
+    list->resize(static_cast<size_t>(count));
+    count = read(*list);
   }
-  list.resize(static_cast<size_t>(std::max(count, 0)));
-  return list;
+  list->resize(static_cast<size_t>(std::max(count, 0)));
+  return std::min(count, 0);
+}
+
+int ListChildren(std::vector<int32_t>* list) {
+  return List([](std::span<int32_t> out) { return OwnChildren(out); }, list);
 }
 
 }  // namespace
@@ -184,10 +188,15 @@ bool Tree::HasBecome(int what) const {
 // From here on the first one lies before all others, and they have to be looked for. A process whose parent ends while
 // we look may be missed in this place, but not its parent: so until nothing at all is found, twice over if need be.
 void Tree::Settle() {
+  std::vector<int32_t> list;
   for (bool reaped = true; reaped;) {
     reaped = false;
     bool alive = false;
-    for (int32_t child : List([](std::span<int32_t> out) { return OwnChildren(out); })) {
+    unseen_ = ListChildren(&list);
+    // Where orphans do not come to us there may be no such list, and the group is all that can be asked.
+    if (unseen_ == -ENOSYS && !adopts_) unseen_ = 0;
+    if (unseen_ < 0) return;
+    for (int32_t child : list) {
       siginfo_t info = {};
       if (child == pid_) continue;
       if (waitid(P_PID, static_cast<id_t>(child), &info, WEXITED | WNOHANG) == 0 && info.si_pid != 0) {
@@ -198,8 +207,12 @@ void Tree::Settle() {
     }
     if (alive) return;
   }
-  // Where orphans do not come to us, the group is all that can be asked.
-  if (!adopts_ && GroupMembers(pid_, {}) > 0) return;
+  if (!adopts_) {
+    int members = GroupMembers(pid_, {});
+    // Where that cannot be asked either, it never can.
+    if (members < 0 && members != -ENOSYS) unseen_ = members;
+    if (members > 0 || unseen_ < 0) return;
+  }
   empty_ = true;
   siginfo_t info = {};
   waitid(P_PID, static_cast<id_t>(pid_), &info, WEXITED | WNOHANG);
@@ -238,20 +251,24 @@ void Tree::SignalOne(pid_t pid) {
   kill(pid, SIGCONT);
 }
 
-// Our children, so that nobody else can have their numbers, outside of the group.
+// Our children, so that nobody else can have their numbers, outside of the group. Those that can be seen.
 std::vector<int32_t> Tree::Adopted() const {
   std::vector<int32_t> adopted;
-  for (int32_t child : List([](std::span<int32_t> out) { return OwnChildren(out); })) {
-    ProcessRow row;
-    if (child == pid_ || !ReadProcess(child, &row) || HasEnded(row)) continue;
-    if (row.parent == getpid() && row.group != pid_) adopted.push_back(child);
-  }
+  ListChildren(&adopted);
+  std::erase_if(adopted,
+                [this](int32_t child) { return child == pid_ || getpgid(child) == pid_ || HasEnded(child); });
   return adopted;
+}
+
+bool Tree::HasEnded(pid_t child) const {
+  siginfo_t info = {};
+  return waitid(P_PID, static_cast<id_t>(child), &info, WEXITED | WNOHANG | WNOWAIT) < 0 || info.si_pid != 0;
 }
 
 std::vector<int32_t> Tree::Survivors() const {
   if (pid_ == 0) return {};
-  std::vector<int32_t> survivors = List([this](std::span<int32_t> out) { return GroupMembers(pid_, out); });
+  std::vector<int32_t> survivors;
+  List([this](std::span<int32_t> out) { return GroupMembers(pid_, out); }, &survivors);
   for (int32_t child : Adopted()) survivors.push_back(child);
   if (!ended_ && !IsIn(survivors, pid_)) survivors.push_back(pid_);
   return survivors;

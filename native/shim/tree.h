@@ -41,8 +41,10 @@ class Tree {
   // The first process is there, and a signal keeps it from running; as far as `Reap` has seen. A tracer that holds it
   // does not count.
   bool stopped() const { return stopped_ && !ended_; }
-  // Nothing of it is left.
+  // Nothing of it is left, and that was seen.
   bool empty() const { return empty_; }
+  // Its first process has ended, and whether anything is left could not be seen: a negative errno. To be asked again.
+  int unseen() const { return unseen_; }
 
   // 0 or a negative errno: to the first process alone, or to all. A process that has been stopped hears it only when it
   // goes on, so that everything that is to end it is followed by SIGCONT.
@@ -57,6 +59,7 @@ class Tree {
  private:
   void Settle();
   bool HasBecome(int what) const;
+  bool HasEnded(pid_t child) const;
   std::vector<int32_t> Adopted() const;
   void SignalOne(pid_t pid);
 
@@ -68,6 +71,7 @@ class Tree {
   bool stopped_ = false;
   bool empty_ = false;
   int status_ = 0;
+  int unseen_ = 0;
   int last_signal_ = 0;
   std::vector<int32_t> told_;
 };

@@ -12,6 +12,8 @@ namespace {
 constexpr size_t kHead = 5;
 // A plan holds an environment, which the kernel limits to a few megabytes. Whoever announces more is no supervisor.
 constexpr uint32_t kLongest = 32u << 20;
+// What Linux takes in one message (SCM_MAX_FD).
+constexpr size_t kMostDescriptors = 253;
 
 #if !defined(MSG_NOSIGNAL)
 constexpr int MSG_NOSIGNAL = 0;  // SIGPIPE is ignored anyway
@@ -62,6 +64,31 @@ void Wire::Send(char kind, const std::string& body) {
   out_ += body;
   // An end that is gone is noticed by reading, after what it still had to say.
   Flush();
+}
+
+void Wire::SendDescriptors(const std::vector<Fd>& fds) {
+  if (!open() || fds.empty() || fds.size() > kMostDescriptors) return;
+  char frame[kHead] = {0, 0, 0, 0, 'F'};
+  iovec part = {frame, sizeof frame};
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int) * kMostDescriptors)] = {};
+  msghdr message = {};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  message.msg_control = control;
+  message.msg_controllen = CMSG_SPACE(sizeof(int) * fds.size());
+  cmsghdr* head = CMSG_FIRSTHDR(&message);
+  head->cmsg_level = SOL_SOCKET;
+  head->cmsg_type = SCM_RIGHTS;
+  head->cmsg_len = CMSG_LEN(sizeof(int) * fds.size());
+  for (size_t i = 0; i < fds.size(); ++i) {
+    const int fd = fds[i].get();
+    memcpy(CMSG_DATA(head) + i * sizeof fd, &fd, sizeof fd);
+  }
+  ssize_t count;
+  do {
+    count = sendmsg(fd_.get(), &message, MSG_NOSIGNAL);
+  } while (count < 0 && errno == EINTR);
+  if (count > 0) out_.append(frame + count, sizeof frame - static_cast<size_t>(count));
 }
 
 bool Wire::Flush() {

@@ -10,7 +10,8 @@
 //   D  done: the end was heard, the shim may go
 //
 // and what the shim sends: J, a JSON object with an `event`, and O, output of the service: a byte for the descriptor,
-// then what was written. lib/supervisor/shim.ts is the other side.
+// then what was written, and F, once and before all else to a supervisor that comes back: the sockets that the service
+// was given, beside it (SCM_RIGHTS). lib/supervisor/shim.ts is the other side.
 #pragma once
 
 #include <sys/types.h>
@@ -18,6 +19,7 @@
 #include <cstdint>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "fd.h"
 
@@ -44,6 +46,8 @@ class Wire {
   bool Next(Frame* frame);
 
   void Send(char kind, const std::string& body);
+  // The first frame of a connection, with descriptors beside it, which stay ours. Nothing is sent when it cannot be.
+  void SendDescriptors(const std::vector<Fd>& fds);
   // What could not be sent yet. False when the other end is gone.
   bool Flush();
   size_t unsent() const { return out_.size(); }

@@ -97,6 +97,7 @@ describe('a plan', () => {
       name: 'web',
       command: ['true'],
       stdio: { stdout: 'relay', stderr: 'relay' },
+      output: { lines: 20_000, bytes: 8 * 2 ** 20 },
       group: 'new',
       restart: {
         type: 'permanent',

@@ -6,7 +6,8 @@ import { sys } from 'forkbeard';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import type { NamedListen } from '../../dist/supervisor/plan.js';
 import { PATIENCE } from '../process/support.ts';
-import { alive, folder, within } from './support.ts';
+import { Overseen, sleeper } from './overseen.ts';
+import { alive, folder, run, within } from './support.ts';
 import { pidOf, Watched } from './watched.ts';
 
 /** Answers each connection on its first socket with its pid, as long as it lives. */
@@ -212,5 +213,89 @@ time.sleep(1000)'`,
     );
     new Watched(ANSWERS, { listen, live: { probe: { http: 'http://127.0.0.1:6390/' }, ...live } });
     new Watched(ANSWERS, { listen, live: { probe: { tcp: 6391 }, ...live } });
+  });
+});
+
+describe('a restart by a strategy', () => {
+  const isRefused = (path: string): boolean => {
+    const fd = sys.socket('unix', 'stream');
+    try {
+      return sys.connect(fd, { path }) < 0;
+    } finally {
+      sys.close(fd);
+    }
+  };
+  const group = (path: string, restarts: number) => ({
+    strategy: 'one_for_all' as const,
+    intensity: { restarts, within: '1m' },
+    services: { a: { ...sleeper, listen: `unix://${path}` }, b: sleeper },
+  });
+
+  test('refuses nobody while it lasts; a stop by hand does', async () => {
+    const path = join(folder(), 'a.sock');
+    const s = new Overseen(group(path, 5));
+    await s.it.start();
+    const while_: Record<string, boolean> = {};
+    s.it.on('state', ({ service, to }) => {
+      if (service === 'a') while_[to] = isRefused(path);
+    });
+    process.kill(s.pid('b'), 'SIGKILL');
+    await s.nth('ready', 'a', 2);
+    expect(while_).toEqual({ stopping: false, down: false, gated: false, starting: false, running: false });
+    await s.it.stopService('a');
+    expect(isRefused(path)).toBe(true);
+  });
+
+  test('is over with a stop meanwhile, and with the group: then nobody waits', async () => {
+    const path = join(folder(), 'a.sock');
+    const s = new Overseen(group(path, 1));
+    await s.it.start();
+    let stopped: Promise<unknown> | undefined;
+    s.it.once('group-restart', () => {
+      s.it.on('state', ({ service, to }) => {
+        if (service === 'a' && to === 'down') stopped ??= s.it.stopService('a');
+      });
+    });
+    process.kill(s.pid('b'), 'SIGKILL');
+    await s.nth('ready', 'b', 2);
+    await stopped;
+    expect(isRefused(path)).toBe(true);
+    await s.it.startService('a');
+    expect(isRefused(path)).toBe(false);
+    // Once more than it may: given up, while the other is down for its sake.
+    process.kill(s.pid('b'), 'SIGKILL');
+    await s.nth('group-failed', undefined);
+    await s.nth('stopped', 'a', 2);
+    expect(isRefused(path)).toBe(true);
+  });
+
+  test('of one that was adopted neither', async () => {
+    const path = join(folder(), 'a.sock');
+    const stateDir = folder();
+    const services = {
+      a: {
+        ...sleeper,
+        mode: 'independent' as const,
+        lease: '1h',
+        listen: [`unix://${path}`, 'tcp://127.0.0.1:0'],
+      },
+    };
+    const first = run('oversees.mjs', [JSON.stringify({ stateDir, services })]);
+    await first.next();
+    await first.kill('SIGKILL');
+    // Ended while nobody looks after it: its shim does.
+    const next = new Overseen({ stateDir, services });
+    const seen: boolean[] = [];
+    next.it.on('backoff', () => seen.push(isRefused(path)));
+    await next.it.start();
+    expect(next.of('adopted')).toHaveLength(1);
+    const file = lstatSync(path).ino;
+    process.kill(next.pid('a'), 'SIGKILL');
+    await next.nth('ready', 'a', 2);
+    expect(seen).toEqual([false]);
+    expect(lstatSync(path).ino).toBe(file);
+    expect(next.of('gate-blocked')).toEqual([]);
+    await next.it.stop();
+    expect(existsSync(path)).toBe(false);
   });
 });

@@ -20,6 +20,8 @@ const hearing = {
   output: nothing,
   ended: nothing,
   halted: nothing,
+  unseen: nothing,
+  flood: nothing,
   stuck: nothing,
   over: nothing,
 };

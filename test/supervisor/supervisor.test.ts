@@ -450,3 +450,25 @@ test('what a service says comes by lines, and the last are kept; events go to di
   expect(s.it.logs('a').map(({ text }) => text)).toEqual(expect.arrayContaining(['one', 'two', 'part']));
   expect(heard[0]).toMatchObject({ event: 'ready', service: 'a' });
 });
+
+test('a service that floods is slowed down to what it may say, which is told, and loses nothing', async () => {
+  const s = new Overseen({
+    services: {
+      flood: { ...script('seq 300; exec sleep 1000'), logLimit: { lines: 200 } },
+      free: { ...script('seq 300; exec sleep 1000'), logLimit: { lines: 0, bytes: 0 } },
+    },
+  });
+  const done = new Promise<void>((resolve) => {
+    s.it.on('log', ({ service, text }) => {
+      if (service === 'flood' && text === '300') resolve();
+    });
+  });
+  await s.it.start();
+  expect(await s.nth('flood', 'flood')).toMatchObject({ held: null });
+  await within('the last line', done);
+  expect(s.it.logs('flood').map(({ text }) => Number(text))).toEqual(
+    Array.from({ length: 300 }, (_, line) => line + 1),
+  );
+  expect(s.of('flood', 'free')).toEqual([]);
+  expect(s.it.status().services['flood']?.counters).toMatchObject({ floods: 1 });
+});

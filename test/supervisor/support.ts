@@ -18,6 +18,7 @@ export class Recorder implements ShimEvents {
   exit: ExitStatus | undefined;
   left: readonly number[] = [];
   error: Error | undefined;
+  held: number | undefined;
   steps: { signal: string; to: readonly number[] }[] = [];
   text = '';
   #waiting: { name: Name; count: number; resolve: () => void }[] = [];
@@ -41,6 +42,15 @@ export class Recorder implements ShimEvents {
   };
   stopped = () => this.#note('stopped');
   continued = () => this.#note('continued');
+  unseen = (error: Error | null) => {
+    this.error = error ?? undefined;
+    this.#note('unseen');
+  };
+  flooding = () => this.#note('flooding');
+  calm = (held: number) => {
+    this.held = held;
+    this.#note('calm');
+  };
   empty = () => this.#note('empty');
   signalled = (signal: string, to: readonly number[]) => {
     this.steps.push({ signal, to });

@@ -1,7 +1,7 @@
 /** Who outlives whom: a supervisor that is killed, shims that are, services that go on, and the next supervisor. */
 import { execFile } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -185,6 +185,32 @@ describe('an independent service', () => {
     expect(await next.nth('health', 'a', 2)).toMatchObject({ problem: null });
     await next.nth('readiness', 'a', 2);
     expect(next.it.status().services['a']).toMatchObject({ state: 'running', ready: true, restarts: 0 });
+  });
+
+  test('that is stopped, or answers badly, when it is adopted is judged as one that runs, and not as one that starts', async () => {
+    const stateDir = folder();
+    const flag = join(folder(), 'ready');
+    writeFileSync(flag, '');
+    const ready = { exec: ['test', '-e', flag], within: '50ms', every: '20ms', failures: 1 };
+    const services = { a: { ...sleeper, ...independent, ready }, b: { ...sleeper, ...independent, ready } };
+    const it = supervise({ stateDir, services });
+    const { a, b } = (await it.next()) as Told;
+    await it.kill('SIGKILL');
+    process.kill(a?.pid as number, 'SIGSTOP');
+    rmSync(flag);
+    const next = new Overseen({ stateDir, services });
+    const status = await next.it.start();
+    expect(status.services).toMatchObject({
+      a: { pid: a?.pid, ready: false, restarts: 0, problem: 'its process is stopped' },
+      b: { pid: b?.pid, ready: false, restarts: 0, problem: 'the program ended with 1' },
+    });
+    writeFileSync(flag, '');
+    process.kill(a?.pid as number, 'SIGCONT');
+    await eventually('two that are ready', () =>
+      ['a', 'b'].every((name) => next.it.status().services[name]?.ready === true),
+    );
+    expect(next.of('started')).toEqual([]);
+    expect(next.of('exit')).toEqual([]);
   });
 
   test('that ended meanwhile is told of, with how it ended, and its rule is kept', async () => {

@@ -23,6 +23,8 @@ import { check, type Path, type Source, wrong } from './source.ts';
 export const PROGRAM: Source = { base: '.' };
 
 const INTENSITY: Intensity = { restarts: 5, within: 10_000 };
+/** What no service says that is well, and what costs us a twentieth of a core. */
+const OUTPUT = { lines: 20_000, bytes: 8 * 2 ** 20 };
 const BACKOFF: Backoff = { min: 100, max: 30_000, jitter: 0.2, resetAfter: 30_000 };
 const STOP_WAIT = 10_000;
 
@@ -182,6 +184,7 @@ class Making {
       command: service.command,
       env: environmentOf(service),
       stdio: { stdout: target(service.stdout, cwd), stderr: target(service.stderr, cwd) },
+      output: { ...OUTPUT, ...defined(service.logLimit) },
       settings: { cwd, ...this.#account(service, path), ...settingsOf(service) },
       group: service.session ? 'session' : 'new',
       restart: {

@@ -153,6 +153,8 @@ const exitCodes = z.record(
   { error: 'must be exit codes and what they mean' },
 );
 
+const MOST_SAID = 2 ** 40;
+
 const output = z.union(
   [oneOf(['log', 'inherit', 'ignore']), object({ file: plain })],
   'must be log, inherit, ignore or { file: path }',
@@ -363,6 +365,10 @@ export const serviceSchema = object({
   require: guarantee.optional(),
   listen: listen.optional(),
   stdout: output.optional(),
+  logLimit: object({
+    lines: count(0, MOST_SAID).optional(),
+    bytes: count(0, MOST_SAID).optional(),
+  }).optional(),
   stderr: output.optional(),
   session: flag.optional(),
 });
