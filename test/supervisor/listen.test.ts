@@ -10,8 +10,8 @@ import { Overseen, sleeper } from './overseen.ts';
 import { alive, folder, run, within } from './support.ts';
 import { pidOf, Watched } from './watched.ts';
 
-/** Answers each connection on its first socket with its pid, as long as it lives. */
-const ANSWERS = `exec perl -e 'open(my $s, "+<&=", 3) or die; while (accept(my $c, $s)) { syswrite $c, $$; close $c }'`;
+/** Answers each connection on its first socket with its pid, as long as it lives; whoever only looked has gone by then. */
+const ANSWERS = `exec perl -e '$SIG{PIPE} = "IGNORE"; open(my $s, "+<&=", 3) or die; while (accept(my $c, $s)) { syswrite $c, $$; close $c }'`;
 
 const tcp = (port: number, host = '127.0.0.1', name: string | null = null): NamedListen => ({
   name,
