@@ -6,6 +6,7 @@
 import { channel } from 'node:diagnostics_channel';
 import { EventEmitter } from 'node:events';
 import { Loop } from '../process/loop.ts';
+import { stateError } from '../sys/errors.ts';
 import { Cell } from './cell.ts';
 import { type Clock, clockOf } from './clock.ts';
 import { planOf } from './config/plan-of.ts';
@@ -64,6 +65,8 @@ export class Supervisor extends EventEmitter<SupervisorEvents> implements Superv
   #starting: Promise<SupervisorStatus> | null = null;
   #stopping: Promise<ShutdownReport> | null = null;
   #changing: Promise<unknown> | null = null;
+  /** By service: how often somebody has asked for its stop. */
+  readonly #stops = new Map<string, number>();
 
   /**
    * Of a plan that was made already.
@@ -133,7 +136,7 @@ export class Supervisor extends EventEmitter<SupervisorEvents> implements Superv
 
   async startService(name: string): Promise<SupervisedStatus> {
     this.#tree.cell(name);
-    await this.#settled();
+    if (this.#isUnsettled) await this.#settled(name);
     const cell = this.#tree.cell(name);
     this.#sweepOnce();
     for (const other of this.#needs.of(name)) {
@@ -152,12 +155,13 @@ export class Supervisor extends EventEmitter<SupervisorEvents> implements Superv
   async stopService(name: string): Promise<StopReport> {
     const cell = this.#tree.cell(name);
     cell.wanted = false;
+    this.#stops.set(name, (this.#stops.get(name) ?? 0) + 1);
     return cell.service.stop();
   }
 
   async restartService(name: string): Promise<SupervisedStatus> {
     this.#tree.cell(name);
-    await this.#settled();
+    if (this.#isUnsettled) await this.#settled(name);
     const cell = this.#tree.cell(name);
     cell.group.forgive();
     cell.wanted = true;
@@ -255,10 +259,16 @@ export class Supervisor extends EventEmitter<SupervisorEvents> implements Superv
     return { took: this.#clock.now() - began, services, survivors, left };
   }
 
-  /** Nothing is being stopped for another configuration, or for the end. */
-  async #settled(): Promise<void> {
-    while (this.#changing !== null || this.#stopping !== null)
-      await (this.#changing ?? this.#stopping)?.catch(() => {});
+  /** Services are being stopped for another configuration, or for the end. */
+  get #isUnsettled(): boolean {
+    return this.#changing !== null || this.#stopping !== null;
+  }
+
+  /** Until that is over. Throws when a stop of the service was asked for meanwhile: the last word counts. */
+  async #settled(name: string): Promise<void> {
+    const stops = this.#stops.get(name);
+    while (this.#isUnsettled) await (this.#changing ?? this.#stopping)?.catch(() => {});
+    if (this.#stops.get(name) !== stops) throw stateError('STOPPED', `Service ${name} was stopped`);
   }
 
   #reconfigure(plan: SupervisorPlan): Promise<Reconfigured> {

@@ -1,10 +1,13 @@
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readdirSync } from 'node:fs';
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
 import { type ExitStatus, sys } from 'forkbeard';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, onTestFinished, test } from 'vitest';
 import {
   Events,
+  fixture,
   loopsOfTest,
   PATIENCE,
   processState,
@@ -76,6 +79,32 @@ describe('a child whose status somebody else took', () => {
     });
   });
 });
+
+test.runIf(process.platform === 'linux')(
+  'children that somebody here reaps behind our back are told of, none is signalled afterwards, and nothing is left',
+  async () => {
+    const library = join(mkdtempSync(join(tmpdir(), 'forkbeard-')), 'reaps-all.so');
+    onTestFinished(() => rmSync(dirname(library), { recursive: true }));
+    execFileSync('cc', ['-O1', '-shared', '-fPIC', '-pthread', '-o', library, fixture('reaps-all.c')]);
+    const { LD_PRELOAD: before } = process.env;
+    const env = { LD_PRELOAD: before ? `${before}:${library}` : library };
+    const { told, left } = (await seenBy('reaped-elsewhere.mjs', [], { env })) as {
+      told: { stolen: boolean }[];
+      left: number;
+    };
+    const ends = [exited(9), { ...unknown, stolen: true }].map(({ exitCode, signal, stolen }) => ({
+      same: true,
+      exitCode,
+      signal,
+      stolen,
+      after: ['ESRCH', 'ESRCH', 'ESRCH'],
+    }));
+    for (const one of told) expect(ends).toContainEqual(one);
+    // Whoever is faster has it.
+    expect(told.some(({ stolen }) => stolen)).toBe(true);
+    expect(left).toBe(0);
+  },
+);
 
 describe('many processes', () => {
   const make = loopsOfTest();

@@ -143,6 +143,32 @@ describe('a start', () => {
     });
   });
 
+  test('of what waits for another is over with a stop of it, or of all', async () => {
+    const s = new Overseen({
+      services: {
+        db: { ...sleeper, ready: { exec: ['/bin/false'], within: '1h' } },
+        web: { ...sleeper, dependsOn: ['db'] },
+        api: { ...sleeper, dependsOn: ['db'] },
+      },
+    });
+    const started = s.it.start();
+    await s.nth('started', 'db');
+    // Said in one breath: the last word counts.
+    const [one, other] = [s.it.startService('web'), s.it.startService('api')];
+    const stop = s.it.stopService('web');
+    await expect(one).rejects.toMatchObject({ code: 'ERR_FORKBEARD_STOPPED' });
+    expect(await within('its stop', stop)).toMatchObject({ exit: null, survivors: [] });
+    expect([s.state('web'), s.state('api')]).toEqual(['down', 'gated']);
+    const [report] = await Promise.all([
+      within('the stop', s.it.stop()),
+      expect(other).rejects.toMatchObject({ code: 'ERR_FORKBEARD_STOPPED' }),
+    ]);
+    expect(report.survivors).toEqual({});
+    await within('the start', started);
+    expect(s.order('started')).toEqual(['db']);
+    expect(['db', 'web', 'api'].map((name) => s.state(name))).toEqual(['down', 'down', 'down']);
+  });
+
   test('by hand takes along what is depended on, and forgets what went wrong', async () => {
     const go = join(folder(), 'go');
     const s = new Overseen({
