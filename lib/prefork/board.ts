@@ -47,6 +47,9 @@ const HEAD = [
   'rss',
 ];
 const STATE = HEAD.indexOf('state');
+/** What a narrow terminal does without, the first of them first. */
+const DISPENSABLE = ['rss', 'gen', 'requests', 'conns', 'lag', 'age', 'in flight'];
+const GAP = '  ';
 const PAINT = { starting: '33', ready: '32', draining: '36', ended: '90' } as const;
 
 export function board(status: PreforkStatus, rates: Map<number, number>, style: BoardStyle): string[] {
@@ -60,14 +63,27 @@ export function board(status: PreforkStatus, rates: Map<number, number>, style: 
     [HEAD, ...shown.map((worker) => row(worker, rates.get(worker.pid)))],
     [STATE],
   );
-  lines.push(paint(head.join('  '), '1'));
+  const fitting = columnsWithin(
+    style.columns,
+    head.map(({ length }) => length),
+  );
+  const asLine = (line: readonly string[]) => fitting.map((index) => line[index]).join(GAP);
+  lines.push(paint(asLine(head), '1'));
   shown.forEach((worker, index) => {
     const line = cells[index] as string[];
     line[STATE] = paint(line[STATE] as string, PAINT[worker.state]);
-    lines.push(line.join('  '));
+    lines.push(asLine(line));
   });
   if (shown.length < status.workers.length) lines.push(`… and ${status.workers.length - shown.length} more`);
   return style.columns === undefined ? lines : lines.map((line) => cut(line, style.columns as number));
+}
+
+/** The columns that there is room for. */
+function columnsWithin(room = Number.POSITIVE_INFINITY, widths: readonly number[]): number[] {
+  let kept = [...widths.keys()];
+  const width = () => kept.reduce((sum, index) => sum + (widths[index] as number) + GAP.length, -GAP.length);
+  for (const name of DISPENSABLE) if (width() > room) kept = kept.filter((index) => HEAD[index] !== name);
+  return kept;
 }
 
 function summary(status: PreforkStatus, rates: Map<number, number>, paint: Paint): string[] {

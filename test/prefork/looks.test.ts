@@ -203,6 +203,19 @@ describe('the board', () => {
     for (const line of shown) expect(stripVTControlCharacters(line).length).toBeLessThanOrEqual(40);
   });
 
+  it('does without columns where there is no room for them, and cuts no figure short', () => {
+    const { current } = new FakeServer();
+    const heads = [100, 80, 60, 40].map(
+      (columns) => board(current, new Map(), { colour: true, columns }).map(stripVTControlCharacters)[3],
+    );
+    expect(heads).toEqual([
+      'worker  pid  gen  state    age  req/s  requests  in flight  conns     lag     uss      rss',
+      'worker  pid  state    age  req/s  requests  in flight  conns     lag     uss',
+      'worker  pid  state    age  req/s  in flight     lag     uss',
+      'worker  pid  state  req/s     uss',
+    ]);
+  });
+
   it('says why workers are spawned, and which one accepts nothing', () => {
     const { current } = new FakeServer({
       method: 'spawn',
