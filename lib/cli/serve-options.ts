@@ -65,7 +65,7 @@ export function addServeOptions(command: Command): Command {
         option('--max-requests <n>', `requests after which it is replaced; ${OFF} (0)`),
         option('--max-lifetime <t>', `age at which it is replaced; ${OFF} (0)`),
         option('--max-memory <size>', `private memory at which it is replaced: 300mb, 2gb; ${OFF} (0)`),
-        option('--jitter <percent>', 'by how much the last three differ from worker to worker (10)'),
+        option('--jitter <percent>', 'by how much requests and age differ from worker to worker (10)'),
       ],
     ],
     [

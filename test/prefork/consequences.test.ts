@@ -1,10 +1,13 @@
 import { describe, expect, test } from 'vitest';
 import { EXIT } from '../../dist/prefork/exit-codes.js';
+import { Aftermath } from '../../dist/prefork/monitor/aftermath.js';
 import { Backoff } from '../../dist/prefork/monitor/backoff.js';
 import { classify, type Evidence } from '../../dist/prefork/monitor/cause.js';
 import { isFromMold, isFromWorker } from '../../dist/prefork/monitor/hearing.js';
 import { POLICY } from '../../dist/prefork/monitor/policy.js';
+import { Pool } from '../../dist/prefork/monitor/pool.js';
 import { Renewal } from '../../dist/prefork/monitor/renewal.js';
+import type { Renewals } from '../../dist/prefork/monitor/renewals.js';
 
 const end: Evidence = {
   exitCode: 0,
@@ -80,6 +83,43 @@ describe('a backoff', () => {
       return backoff.failed();
     });
     expect(delays).toEqual([80, 120]);
+  });
+});
+
+describe('what follows from an end', () => {
+  const begin = () => {
+    const pool = new Pool(1);
+    const delays: number[] = [];
+    const nothing = () => {};
+    const renewals = { failed: () => false } as unknown as Renewals;
+    const aftermath = new Aftermath(pool, renewals, {
+      canSpawnInstead: () => false,
+      cannotFork: nothing,
+      canBeFewer: () => false,
+      resize: nothing,
+      giveUp: nothing,
+      onBackoff: ({ delay }) => delays.push(delay),
+      onWarning: nothing,
+    });
+    aftermath.anyReady();
+    const follow = (service: number) => {
+      for (const { member } of pool.settle(Number.POSITIVE_INFINITY)) {
+        pool.ready(member);
+        pool.ended(member);
+        aftermath.follow(member, 'crash', 'it crashed', service);
+      }
+    };
+    return { follow, delays };
+  };
+
+  test('is forgotten after half a minute of service', () => {
+    const { follow, delays } = begin();
+    for (const service of [10, 10, 10, 31_000, 10]) follow(service);
+    // The first end of each row is got over at once.
+    expect(delays).toHaveLength(3);
+    const [first, second, third] = delays as [number, number, number];
+    expect(second).toBeGreaterThan(first);
+    expect(third).toBeLessThan(second);
   });
 });
 

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { application, HELLO, poolIsBack, provoke, serve } from './served.ts';
+import { application, HELLO, type Plan, poolIsBack, provoke, serve } from './served.ts';
 import { methods } from './tiny-monitor.ts';
 
 describe.each(methods)('a worker that ends, made by %s', (method) => {
@@ -14,10 +14,13 @@ describe.each(methods)('a worker that ends, made by %s', (method) => {
   ])('%s is recorded as %s, and replaced', async (path, cause, exitCode) => {
     const server = serve(application(HELLO).url, { plan });
     await server.hears('ready');
+    // What they take is known from then on.
+    await server.status();
     provoke(await server.port(), path);
     const record = await server.hears('worker-exit');
     expect(record).toMatchObject({ cause, exitCode, signal: null, generation: 1, method, ready: true });
     expect(record.age).toBeGreaterThan(0);
+    expect(record.memory?.uss).toBeGreaterThan(0);
     await poolIsBack(server, 2);
     expect((await server.status()).exits).toEqual({ [cause]: 1 });
   });
@@ -65,6 +68,62 @@ describe.each(methods)('a worker that ends, made by %s', (method) => {
     expect(await server.exited).toEqual([0, null]);
     expect(server.all('worker-exit')).toMatchObject([{ cause: 'graceful-deadline' }]);
     expect(await answer).toBeInstanceOf(Error);
+  });
+});
+
+describe('a worker that ends with', () => {
+  const begin = async (plan: Partial<Plan> = {}) => {
+    const server = serve(application(HELLO).url, { plan: { workers: 2, spawnMethod: 'auto', ...plan } });
+    await server.hears('ready');
+    const port = await server.port();
+    return { server, end: (code: number) => provoke(port, `/exit?code=${code}`) };
+  };
+
+  test('42 is replaced', async () => {
+    const { server, end } = await begin();
+    end(42);
+    expect(await server.hears('worker-exit')).toMatchObject({ cause: 'address-in-use' });
+    await poolIsBack(server, 2);
+  });
+
+  test('43 leaves its place empty, and the last one ends the server with 43', async () => {
+    const { server, end } = await begin();
+    end(43);
+    const { worker } = await server.hears('worker-exit', ({ cause }) => cause === 'no-permission');
+    await server.hears('warning', ({ message }) => message.startsWith(`Place ${worker} stays empty`));
+    expect((await server.hello()).id).toBe(3 - worker);
+    end(43);
+    expect(await server.exited).toEqual([43, null]);
+    expect(server.all('worker-started')).toHaveLength(2);
+  });
+
+  test('44 is one fewer', async () => {
+    const { server, end } = await begin();
+    end(44);
+    expect(await server.hears('scaled')).toMatchObject({ from: 2, to: 1 });
+    await server.hears('warning', ({ message }) => message.includes('not enough descriptors'));
+    await poolIsBack(server, 1);
+    expect((await server.status()).target).toBe(1);
+  });
+
+  test('45 comes back later than others', async () => {
+    const { server, end } = await begin();
+    end(45);
+    const { cause, delay, failures } = await server.hears('backoff');
+    expect([cause, failures]).toEqual(['out-of-kernel-memory', 1]);
+    expect(delay).toBeGreaterThanOrEqual(1600);
+  });
+
+  test('46 is spawned from then on, like everybody, or ends a server that is to fork with 46', async () => {
+    const { server, end } = await begin();
+    end(46);
+    const { reason } = await server.hears('method', ({ method }) => method === 'spawn');
+    expect(reason).toContain('unsafe-fork');
+    const { worker } = await server.hears('worker-exit', ({ cause }) => cause === 'unsafe-fork');
+    await server.hears('worker-ready', ({ id, method }) => id === worker && method === 'spawn');
+    const strict = await begin({ spawnMethod: 'fork' });
+    strict.end(46);
+    expect(await strict.server.exited).toEqual([46, null]);
   });
 });
 

@@ -98,6 +98,8 @@ describe.each(methods)('a server whose workers are made by %s', (method) => {
     );
     expect(next.generation).toBe(1);
     expect((await server.status()).ready).toBe(2);
+    // Its end was the reason to start another one, and no time was waited for.
+    expect(server.all('backoff')).toEqual([]);
   });
 
   test('loses no request while it is reloaded under load', async () => {
