@@ -15,6 +15,12 @@
       'native/pretend.cc',
       'native/forked.cc',
     ],
+    'emulation_sources': [
+      'test/native/kqueue/emulation.cc',
+      'test/native/kqueue/emulation_filters.cc',
+      'test/native/kqueue/emulation_events.cc',
+      'test/native/kqueue/emulation_signals.cc',
+    ],
     # Whether to build what a fork needs of V8: not against a C++ library that is not Node's (scripts/prebuilds.mjs).
     'v8%': 'true',
     # The shim is prebuilt apart, with another C library.
@@ -105,7 +111,7 @@
           'libraries': ['<(kqueue_library)'],
         }],
         ['kqueue_emulation=="true"', {
-          'sources': ['native/poller/kqueue.cc', 'test/native/kqueue/emulation.cc', 'test/native/kqueue/emulation_signals.cc'],
+          'sources': ['native/poller/kqueue.cc', '<@(emulation_sources)'],
           'defines': ['FORKBEARD_KQUEUE'],
           'include_dirs': ['test/native/kqueue'],
           'ldflags': ['-Wl,--wrap=close'],
@@ -179,9 +185,10 @@
           'target_name': 'kqueue_emulation_test',
           'type': 'executable',
           'sources': [
-            'test/native/kqueue/emulation.cc',
-            'test/native/kqueue/emulation_signals.cc',
+            '<@(emulation_sources)',
             'test/native/kqueue/emulation_test.cc',
+            'test/native/kqueue/emulation_descriptors_test.cc',
+            'test/native/kqueue/emulation_kinds_test.cc',
           ],
           'include_dirs': ['test/native/kqueue'],
           'ldflags': ['-Wl,--wrap=close', '-pthread'],
@@ -193,8 +200,7 @@
             '<@(poller_sources)',
             'native/poller/epoll.cc',
             'native/poller/kqueue.cc',
-            'test/native/kqueue/emulation.cc',
-            'test/native/kqueue/emulation_signals.cc',
+            '<@(emulation_sources)',
             'test/native/kqueue/backend_test.cc',
           ],
           'defines': ['FORKBEARD_KQUEUE'],

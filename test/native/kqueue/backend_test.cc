@@ -325,17 +325,11 @@ TEST("a datagram socket's error is told to those who ask for errors or the end a
 }
 
 TEST("a listening socket tells nothing of connections to those who ask for errors or the end alone") {
-  int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  sockaddr_in address = {};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t size = sizeof address;
-  CHECK(bind(listener, reinterpret_cast<sockaddr*>(&address), size) == 0 && listen(listener, 8) == 0);
-  CHECK(getsockname(listener, reinterpret_cast<sockaddr*>(&address), &size) == 0);
+  check::Listener listener;
   auto poller = Make();
-  CHECK(poller->Add(0, 1, listener, kHangup) == 0);
+  CHECK(poller->Add(0, 1, listener.fd, kHangup) == 0);
   int client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  CHECK(connect(client, reinterpret_cast<sockaddr*>(&address), size) == 0);
+  CHECK(listener.Reach(client) == 0);
   CHECK(Wait(*poller, 5 * kMilli).empty());
   CHECK(!check::IsReadable(poller->fd()));
   CHECK(poller->Modify(0, kRead | kHangup) == 0);

@@ -26,22 +26,37 @@ struct Pair {
   int ends[2];
 };
 
-// Both ends of a TCP connection over loopback.
-struct Tcp {
-  Tcp() {
-    int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    sockaddr_in address = {};
+// A socket with a port of its own on loopback.
+struct Bound {
+  explicit Bound(int type = SOCK_STREAM) : fd(socket(AF_INET, type | SOCK_CLOEXEC, 0)) {
     address.sin_family = AF_INET;
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     socklen_t size = sizeof address;
-    CHECK(bind(listener, reinterpret_cast<sockaddr*>(&address), size) == 0 && listen(listener, 8) == 0);
-    CHECK(getsockname(listener, reinterpret_cast<sockaddr*>(&address), &size) == 0);
+    CHECK(bind(fd, reinterpret_cast<sockaddr*>(&address), size) == 0);
+    CHECK(getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size) == 0);
+  }
+  // What connect(2) says.
+  int Reach(int client) const {
+    return connect(client, reinterpret_cast<const sockaddr*>(&address), sizeof address);
+  }
+  int fd;
+  sockaddr_in address = {};
+};
+
+struct Listener : Bound {
+  Listener() { CHECK(listen(fd, 8) == 0); }
+};
+
+// Both ends of a TCP connection over loopback.
+struct Tcp {
+  Tcp() {
+    Listener listener;
     client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    CHECK(connect(client, reinterpret_cast<sockaddr*>(&address), size) == 0);
-    server = accept4(listener, nullptr, nullptr, SOCK_CLOEXEC);
+    CHECK(listener.Reach(client) == 0);
+    server = accept4(listener.fd, nullptr, nullptr, SOCK_CLOEXEC);
     fcntl(client, F_SETFL, O_NONBLOCK);
     fcntl(server, F_SETFL, O_NONBLOCK);
-    close(listener);
+    close(listener.fd);
   }
   int client;
   int server;
