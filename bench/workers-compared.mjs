@@ -10,11 +10,11 @@ export const columnsOfWorkers = [
   { title: 'PSS MB', key: 'servedPss', digits: 1 },
 ];
 
-/** `fresh`: whose workers are new. `warm`: whose have the most in common when they have served. */
+/** `fresh`: made of what was just loaded. `warm`: made of what has answered requests before. */
 export function barsOfWorkers(fresh, warm) {
   const bar = (peer, what, key, atMost) => ({ peer, what, key, of: CLUSTER, digits: 3, atMost });
   return [
-    bar(fresh, 'answered × cluster', 'answered', 1 / 20),
+    bar(warm, 'answered × cluster', 'answered', 1 / 20),
     bar(fresh, 'USS ready × cluster', 'readyUss', 1 / 12),
     bar(warm, 'USS served × cluster', 'servedUss', 0.45),
   ];
