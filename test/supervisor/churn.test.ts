@@ -1,7 +1,7 @@
 /**
  * Services that are started, stopped, restarted and killed at random, and their shims with them: there are never two
  * instances of one, and in the end nothing is left, here or there. A second of it; for more, and a thousand cycles instead
- * of a hundred, FORKBEARD_TEST_CHURN says how many seconds. FORKBEARD_TEST_SEED repeats a sequence, as far as the kernel does.
+ * of fifty, FORKBEARD_TEST_CHURN says how many seconds. FORKBEARD_TEST_SEED repeats a sequence, as far as the kernel does.
  */
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { join } from 'node:path';
@@ -30,23 +30,37 @@ function descriptors(): string[] {
 const soon = { backoff: { min: 0, max: 20 }, intensity: { restarts: 1e6, within: 1 } } as const;
 const stop = [{ signal: 'TERM', wait: 50 }, { signal: 'KILL' }];
 
-test.runIf(process.platform === 'linux')('a hundred cycles leave the descriptors as they were', async () => {
-  const names = ['a', 'b', 'c', 'd', 'e'];
-  const service: ServiceSpec = { command: ['sleep', '1000'], listen: 'tcp://127.0.0.1:0' };
-  const s = new Overseen({ services: Object.fromEntries(names.map((name) => [name, service])) });
-  await s.it.start();
-  await s.it.stop();
-  // A shim's own end is heard after its connection's.
-  await eventually('the end of all shims', () => !descriptors().includes('anon_inode:[pidfd]'));
-  const before = descriptors();
-  for (let cycle = 0; cycle < (isLong ? 200 : 20); cycle++) {
+test.runIf(process.platform === 'linux')(
+  'cycles of starts and stops leave the descriptors as they were',
+  async () => {
+    const names = ['a', 'b', 'c', 'd', 'e'];
+    const service: ServiceSpec = { command: ['sleep', '1000'], listen: 'tcp://127.0.0.1:0' };
+    const s = new Overseen({ services: Object.fromEntries(names.map((name) => [name, service])) });
     await s.it.start();
-    expect((await s.it.stop()).survivors).toEqual({});
-  }
-  expect(s.of('exit')).toHaveLength(isLong ? 1005 : 105);
-  await eventually(`${before} again`, () => `${descriptors()}` === `${before}`);
-  expect(marked(`FORKBEARD_STATE_DIR=${s.stateDir}`)).toEqual([]);
-});
+    await s.it.stop();
+    // A shim's own end is heard after its connection's.
+    await eventually('the end of all shims', () => !descriptors().includes('anon_inode:[pidfd]'));
+    const before = descriptors();
+    for (let cycle = 0; cycle < (isLong ? 200 : 10); cycle++) {
+      await s.it.start();
+      expect((await s.it.stop()).survivors).toEqual({});
+    }
+    expect(s.of('exit')).toHaveLength(isLong ? 1005 : 55);
+    // What was just being closed may have been counted before; what leaks is there fifty times.
+    const grown = () => {
+      const rest = [...before];
+      return descriptors().filter((kind) => {
+        const at = rest.indexOf(kind);
+        if (at >= 0) rest.splice(at, 1);
+        return at < 0;
+      });
+    };
+    await eventually('no more than before', () => grown().length === 0).catch(() =>
+      expect(grown(), `beside ${before}`).toEqual([]),
+    );
+    expect(marked(`FORKBEARD_STATE_DIR=${s.stateDir}`)).toEqual([]);
+  },
+);
 
 /** mulberry32. */
 function randomFrom(seed: number): () => number {
@@ -90,9 +104,7 @@ test.runIf(process.platform === 'linux')(
       kept: { command: ['sleep', '1000'], mode: 'independent' },
     };
     const services = Object.fromEntries(
-      Object.entries(kinds).flatMap(([name, spec]) =>
-        [1, 2].map((i) => [`${name}${i}`, { ...spec, ...soon } as ServiceSpec]),
-      ),
+      Object.entries(kinds).map(([name, spec]) => [name, { ...spec, ...soon } as ServiceSpec]),
     );
     const names = Object.keys(services);
     const s = new Overseen({ services });
@@ -138,22 +150,23 @@ test.runIf(process.platform === 'linux')(
       restart: (name) => s.it.restartService(name),
     };
     const until = performance.now() + seconds * 1000;
-    let done = 0;
-    while (performance.now() < until && wrong.length === 0) {
-      const acted = Promise.resolve(actions[one(Object.keys(actions))]?.(one(names))).catch(() => {});
-      if (random() < 0.3) await within('what was asked for', acted);
+    for (let done = 0; (done < 12 || performance.now() < until) && wrong.length === 0; done++) {
+      const name = one(names);
+      const acted = Promise.resolve(actions[one(Object.keys(actions))]?.(name)).catch(() => {});
+      if (random() < 0.3 && settled.includes(name)) await within('what was asked for', acted);
       else await new Promise((resolve) => setTimeout(resolve, random() * 20));
-      done++;
     }
     expect(wrong).toEqual([]);
-    expect(done).toBeGreaterThan(5);
     for (const name of names) send(s.pid(name) ?? 0x7fff_ffff, 'SIGCONT');
     await within('all of them', Promise.all(settled.map((name) => s.it.startService(name))));
     for (const name of settled) expect(s.it.status().services[name]).toMatchObject({ owned: true });
     expect((await within('a stop', s.it.stop())).survivors).toEqual({});
     expect(wrong).toEqual([]);
     expect(marked(ofThis)).toEqual([]);
-    expect(readdirSync(s.stateDir).filter((file) => !file.endsWith('.lock'))).toEqual([]);
+    // The record of a run whose shim was killed stays until the next start: it is evidence.
+    const isEvidence = (file: string) => lost.has(recordOf(file.replace(/\.pid$/, ''))?.runId ?? '');
+    const left = readdirSync(s.stateDir).filter((file) => !file.endsWith('.lock') && !isEvidence(file));
+    expect(left).toEqual([]);
     expect(s.of('failed')).toEqual([]);
     await eventually('no more descriptors', () => descriptors().length <= before.length);
   },

@@ -14,7 +14,12 @@ function follow(s: Overseen, options: SupervisorOptions) {
 
 describe('another configuration', () => {
   test('starts what is new, stops what is gone, restarts what has changed, and touches nothing else', async () => {
-    const s = new Overseen({ services: { stays: sleeper, goes: sleeper, changes: sleeper } });
+    // It hears nothing, and goes all the same.
+    const deaf = {
+      ...script("trap '' TERM; echo deaf; while :; do sleep 0.05; done"),
+      stop: [{ signal: 'TERM', wait: 50 }, { signal: 'KILL' }],
+    };
+    const s = new Overseen({ services: { stays: sleeper, goes: deaf, changes: sleeper } });
     await within('the start', s.it.start());
     const [stays, goes, changes] = ['stays', 'goes', 'changes'].map((name) => s.pid(name)) as [
       number,

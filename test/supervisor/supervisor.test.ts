@@ -257,6 +257,39 @@ describe('the end of one', () => {
     expect(s.of('group-restart')).toMatchObject([{ group: '', because: 'b', members: ['a', 'b', 'c'] }]);
   });
 
+  test('has one_for_all stop who is temporary, and not start it again; what was done is not done twice', async () => {
+    const s = new Overseen({
+      strategy: 'one_for_all',
+      services: {
+        a: sleeper,
+        guest: { ...sleeper, restart: 'temporary' },
+        job: { ...script('exit 0'), restart: 'temporary' },
+      },
+    });
+    await s.it.start();
+    const guest = s.pid('guest');
+    kill(s.pid('a'));
+    await s.nth('ready', 'a', 2);
+    expect(alive(guest)).toBe(false);
+    expect([s.state('guest'), s.state('job')]).toEqual(['down', 'done']);
+    expect(s.order('started').sort()).toEqual(['a', 'a', 'guest', 'job']);
+  });
+
+  test('has one_for_all begin once more when another fails while all are started again', async () => {
+    const count = join(folder(), 'count');
+    const fails = `echo x >> ${count}; [ $(wc -l < ${count}) -eq 2 ] && exit 1; exec sleep 1000`;
+    const s = new Overseen({ strategy: 'one_for_all', services: { a: sleeper, b: script(fails) } });
+    await s.it.start();
+    kill(s.pid('a'));
+    await s.nth('group-restart', undefined, 2);
+    await s.nth('started', 'b', 3);
+    await s.it.start();
+    expect([s.state('a'), s.state('b')]).toEqual(['running', 'running']);
+    expect(s.of('group-restart').map(({ because }) => because)).toEqual(['a', 'b']);
+    const there = s.of('started').filter(({ pid }) => alive(pid));
+    expect(there.map(({ service }) => service).sort()).toEqual(['a', 'b']);
+  });
+
   test('takes those with it that were started after it with rest_for_one', async () => {
     const s = new Overseen({ strategy: 'rest_for_one', services: three });
     await s.it.start();
