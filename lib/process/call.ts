@@ -87,7 +87,7 @@ export async function call(
         const errno = count;
         settle(() => {
           // The child ends by itself; its answer is not held back until it has.
-          const reply = open(Buffer.concat(chunks));
+          const reply = open(chunks);
           if (reply !== undefined) {
             reply.kind === VALUE ? resolve(reply.value) : reject(reply.value);
             return;
@@ -179,7 +179,7 @@ async function give(
 function seal(kind: number, value: unknown): Buffer {
   let body: Buffer;
   try {
-    body = serialize(kind === VALUE ? value : takeApart(value, new Set()));
+    body = serialize(kind === VALUE ? value : takeApart(value, new Map()));
   } catch (error) {
     // What cannot be cloned is told as an error of the call.
     return seal(UNCLONABLE, error);
@@ -205,9 +205,13 @@ interface Parts {
 
 const APART = ['name', 'message', 'stack', 'cause', 'errors'];
 
-function takeApart(value: unknown, seen: Set<unknown>): Parts {
-  if (!(value instanceof Error) || seen.has(value)) return { isError: false, value: clonable(value) };
-  seen.add(value);
+/** `known`: errors that are taken apart already. One may be its own cause. */
+function takeApart(value: unknown, known: Map<unknown, Parts>): Parts {
+  const taken = known.get(value);
+  if (taken !== undefined) return taken;
+  if (!(value instanceof Error)) return { isError: false, value: clonable(value) };
+  const parts: Parts = { isError: true };
+  known.set(value, parts);
   const own: Record<string, unknown> = {};
   for (const key of Object.keys(value)) {
     if (APART.includes(key)) continue;
@@ -215,24 +219,24 @@ function takeApart(value: unknown, seen: Set<unknown>): Parts {
     own[key] = clonable(property);
   }
   const { errors } = value as AggregateError;
-  return {
-    isError: true,
+  return Object.assign(parts, {
     type: builtInType(value),
     name: String(value.name),
     message: String(value.message),
     stack: typeof value.stack === 'string' ? value.stack : undefined,
     inner: {
-      ...('cause' in value ? { cause: takeApart(value.cause, seen) } : {}),
-      ...(Array.isArray(errors) ? { errors: errors.map((error) => takeApart(error, seen)) } : {}),
+      ...('cause' in value ? { cause: takeApart(value.cause, known) } : {}),
+      ...(Array.isArray(errors) ? { errors: errors.map((error) => takeApart(error, known)) } : {}),
     },
     own,
-  };
+  });
 }
 
 /** The value, or what it looks like when it cannot be cloned. */
 function clonable(value: unknown): unknown {
   try {
-    serialize(value);
+    // Some of what can be written cannot be read: an error that is its own cause, say.
+    deserialize(serialize(value));
     return value;
   } catch {
     return String(value);
@@ -256,38 +260,55 @@ function builtInType(error: Error): string {
 
 // ---------------------------------------------------------------------------------------- in the parent
 
-function open(message: Buffer): { kind: number; value: unknown } | undefined {
-  if (message.length < HEADER) return undefined;
-  const body = message.subarray(HEADER);
-  if (BigInt(body.length) !== message.readBigUInt64LE(1)) return undefined;
-  const kind = message.readUInt8(0);
-  const value: unknown = deserialize(body);
-  if (kind === VALUE) return { kind, value };
-  const error = putTogether(value as Parts);
-  if (kind === UNCLONABLE) {
-    const { message } = error as Error;
-    const unclonable = stateError('CALL_UNCLONABLE', `The result of the call cannot be cloned: ${message}`, {
-      cause: error,
-    });
-    return { kind, value: unclonable };
-  }
-  return { kind, value: error };
+interface Reply {
+  kind: number;
+  value: unknown;
 }
 
-function putTogether(parts: Parts): unknown {
+/** What the child has said, if it has said all. */
+function open(chunks: readonly Buffer[]): Reply | undefined {
+  try {
+    const message = Buffer.concat(chunks);
+    if (message.length < HEADER) return undefined;
+    const body = message.subarray(HEADER);
+    if (BigInt(body.length) !== message.readBigUInt64LE(1)) return undefined;
+    const kind = message.readUInt8(0);
+    const value: unknown = deserialize(body);
+    if (kind === VALUE) return { kind, value };
+    const error = putTogether(value as Parts, new Map());
+    return kind === THROWN ? { kind, value: error } : unclonable(error as Error);
+  } catch (error) {
+    return unclonable(error as Error);
+  }
+}
+
+function unclonable(cause: Error): Reply {
+  const text = `The result of the call cannot be cloned: ${cause.message}`;
+  return { kind: UNCLONABLE, value: stateError('CALL_UNCLONABLE', text, { cause }) };
+}
+
+function putTogether(parts: Parts, known: Map<Parts, Error>): unknown {
   if (!parts.isError) return parts.value;
+  const made = known.get(parts);
+  if (made !== undefined) return made;
   const Type = TYPES[parts.type as keyof typeof TYPES] as ErrorConstructor | undefined;
   const error =
     Type === (AggregateError as unknown)
       ? new AggregateError([], parts.message)
       : new (Type ?? Error)(parts.message);
+  known.set(parts, error);
   const define = (key: string, value: unknown, enumerable: boolean) =>
     Object.defineProperty(error, key, { value, enumerable, configurable: true, writable: true });
   if (parts.name !== undefined && parts.name !== error.name) define('name', parts.name, false);
   define('stack', parts.stack, false);
   const { cause, errors } = parts.inner ?? {};
-  if (cause !== undefined) define('cause', putTogether(cause), false);
-  if (errors !== undefined) define('errors', errors.map(putTogether), false);
+  if (cause !== undefined) define('cause', putTogether(cause, known), false);
+  if (errors !== undefined)
+    define(
+      'errors',
+      errors.map((one) => putTogether(one, known)),
+      false,
+    );
   for (const [key, value] of Object.entries(parts.own ?? {})) define(key, value, true);
   return error;
 }

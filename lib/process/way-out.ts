@@ -57,13 +57,15 @@ export function live(code: () => unknown, fail: (error: unknown) => never): void
     return;
   }
   unsettled = true;
-  (result as PromiseLike<unknown>).then(
-    (value) => {
-      unsettled = false;
-      endWith(value);
-    },
-    (error) => fail(error),
-  );
+  const settled = (value: unknown) => {
+    unsettled = false;
+    endWith(value);
+  };
+  try {
+    (result as PromiseLike<unknown>).then(settled, fail);
+  } catch (error) {
+    fail(error);
+  }
 }
 
 /** A child that forks where it stands runs its code and ends: nothing of the parent's stack comes back. */
@@ -82,8 +84,17 @@ export function liveSync(code: () => unknown): never {
 
 /** Tells on stderr what went wrong and ends, as after an exception of the child's code. */
 export function endThrown(error: unknown): never {
-  complain(`${typeof error === 'object' ? inspect(error) : `Uncaught ${inspect(error)}`}\n`);
+  complain(`${typeof error === 'object' ? show(error) : `Uncaught ${show(error)}`}\n`);
   return endNow(EXIT_THROWN);
+}
+
+/** Whatever was thrown: looking at it may throw again. */
+function show(thrown: unknown): string {
+  try {
+    return inspect(thrown);
+  } catch {
+    return `an exception of type ${typeof thrown} that cannot be shown`;
+  }
 }
 
 function endWith(value: unknown): void {
@@ -123,13 +134,13 @@ export function leadTheWayOut(process: Self, { exit, complain }: End): Exit {
     try {
       handled = fatal.call(process, error, fromPromise);
     } catch (second) {
-      complain(`${inspect(second)}\n`);
+      complain(`${show(second)}\n`);
       process.exitCode = EXIT_HANDLER_THREW;
       handled = false;
     }
     failing = false;
     if (handled) return true;
-    complain(`${inspect(error)}\n\nNode.js ${process.version}\n`);
+    complain(`${show(error)}\n\nNode.js ${process.version}\n`);
     return leave(Number(process.exitCode ?? 1));
   };
 
@@ -150,7 +161,7 @@ export function leadTheWayOut(process: Self, { exit, complain }: End): Exit {
     try {
       Reflect.apply(emit, process, ['exit', process.exitCode]);
     } catch (error) {
-      complain(`${inspect(error)}\n`);
+      complain(`${show(error)}\n`);
       process.exitCode = EXIT_HANDLER_THREW;
     }
     return exit(Number(process.exitCode));

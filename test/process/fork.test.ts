@@ -22,6 +22,8 @@ describe('the end of a forked child', () => {
       natural: 9,
       thrown: 255,
       strange: 255,
+      thenable: 255,
+      shy: 255,
       rejected: 255,
       unsettled: 13,
       exit: 4,
@@ -32,6 +34,8 @@ describe('the end of a forked child', () => {
     });
     for (const text of [
       'thrown in the child',
+      'thrown by then',
+      'cannot be shown',
       'rejected in the child',
       'thrown later',
       'nobody cares',
@@ -423,7 +427,9 @@ describe('call', () => {
       },
       aggregate: ['one', 'two'],
       thrown: { not: 'an error' },
+      round: ['why', true, true],
       unclonable: 'ERR_FORKBEARD_CALL_UNCLONABLE',
+      unreadable: true,
       exited: ['ERR_FORKBEARD_CALL_DIED', 5, null],
       aborted: ['ERR_FORKBEARD_CALL_DIED', null, 'SIGABRT'],
       killed: ['ERR_FORKBEARD_CALL_DIED', null, 'SIGKILL'],
