@@ -4,10 +4,11 @@
  */
 import { subscribe } from 'node:diagnostics_channel';
 import { readFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
+import { createRequire, register } from 'node:module';
 import { availableParallelism } from 'node:os';
 import { isMainThread } from 'node:worker_threads';
 import { stateError } from '../sys/errors.ts';
+import { closedOver } from './closed-over.ts';
 import type { ForkHazard, ForkSafety } from './contract.ts';
 import { knowEntropyStores } from './entropy.ts';
 import { nativeFork, v8State, whyUnsupported } from './native-fork.ts';
@@ -103,6 +104,14 @@ const MAY_BLOCK: Look[] = [
         )
       : undefined;
   },
+  () =>
+    hasHooksThread()
+      ? hazard(
+          true,
+          'MODULE_HOOKS',
+          'The thread of module hooks (module.register, --loader), or a Worker that is older than forkbeard, would be missing in the child, which would wait for the hooks at its next import: use module.registerHooks, whose hooks need no thread, and start Workers after the fork',
+        )
+      : undefined,
   () =>
     inspectorIsOn()
       ? hazard(
@@ -240,6 +249,24 @@ function livingWorkers(): number {
     else living++;
   }
   return living;
+}
+
+/** What Node 24 and later call the thread of a Worker that has no name of its own, as that of their hooks. */
+const WORKER_THREAD = 'WorkerThread';
+
+let lookedAt = '';
+let hooksFound = false;
+
+/** Whether Node has a Worker of its own for module hooks. */
+function hasHooksThread(): boolean {
+  const threads = nativeFork().threads();
+  const numbers = threads.map(([number]) => number).join();
+  if (numbers !== lookedAt) {
+    lookedAt = numbers;
+    // Of Node 20 and 22.
+    hooksFound = closedOver([{ by: register as () => void, name: 'hooksProxy' }])[0] !== undefined;
+  }
+  return hooksFound || threads.filter(([, name]) => name === WORKER_THREAD).length > livingWorkers();
 }
 
 function inspectorIsOn(): boolean {

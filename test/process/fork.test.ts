@@ -2,9 +2,10 @@
  * What forks promise, each held against a real second process. The cases are in fixtures/fork.mjs, run in processes of
  * their own with their own descriptors (forks.ts).
  */
+import { pathToFileURL } from 'node:url';
 import { describe, expect, test } from 'vitest';
 import { type How, type Run, runForks, saw } from './forks.ts';
-import { backends } from './support.ts';
+import { backends, fixture } from './support.ts';
 
 async function seen<T>(...args: string[]): Promise<T> {
   return saw<T>('fork.mjs', ...args);
@@ -344,6 +345,18 @@ describe('safety', () => {
       handles: [0, 'TCPServerWrap'],
       after: 33,
       messages: true,
+    });
+  });
+
+  test('refuses where module hooks have a thread, for which a child would wait at its next import', async () => {
+    const { result, status, stderr } = await run(['blocked'], {
+      flags: ['--import', pathToFileURL(fixture('module-hooks.mjs')).href],
+    });
+    expect(status, stderr).toBe(0);
+    expect(result).toMatchObject({
+      codes: ['MODULE_HOOKS'],
+      refused: { code: 'ERR_FORKBEARD_FORK_UNSAFE', hazards: ['MODULE_HOOKS'] },
+      forced: 3,
     });
   });
 
