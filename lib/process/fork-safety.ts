@@ -75,8 +75,18 @@ function unsafeError(hazards: ForkHazard[]): Error {
 
 // ----------------------------------------------------------------------------------------- the hazards
 
-/** Looks for one of them. `resources` is what `getActiveResourcesInfo` says. */
-type Look = (resources: string[]) => ForkHazard | undefined;
+/** What is there at this moment. */
+interface Sight {
+  /** What `getActiveResourcesInfo` says. */
+  resources: string[];
+  /** Number and name. */
+  threads: [number, string][];
+  /** Living Workers that we know of. */
+  workers: number;
+}
+
+/** Looks for one of them. */
+type Look = (sight: Sight) => ForkHazard | undefined;
 
 const hazard = (blocking: boolean, code: string, message: string): ForkHazard => ({
   code,
@@ -94,18 +104,17 @@ const MAY_BLOCK: Look[] = [
           `A child would have no working V8: ${whyUnsupported()}. Use spawn() instead`,
         )
       : undefined,
-  () => {
-    const running = livingWorkers();
-    return running > 0
+  ({ workers }) => {
+    return workers > 0
       ? hazard(
           true,
           'WORKER_THREADS',
-          `${running} worker thread(s) would be missing in the child: end them before, or start them after the fork`,
+          `${workers} worker thread(s) would be missing in the child: end them before, or start them after the fork`,
         )
       : undefined;
   },
-  () =>
-    hasHooksThread()
+  (sight) =>
+    hasHooksThread(sight)
       ? hazard(
           true,
           'MODULE_HOOKS',
@@ -120,7 +129,7 @@ const MAY_BLOCK: Look[] = [
           'The inspector is on, and its thread would be missing in the child: fork without --inspect, or call inspector.close() before',
         )
       : undefined,
-  (resources) => {
+  ({ resources }) => {
     const requests = count(poolRequests(resources).filter((name) => name !== PASSING));
     return requests.total > 0
       ? hazard(
@@ -130,7 +139,7 @@ const MAY_BLOCK: Look[] = [
         )
       : undefined;
   },
-  (resources) => {
+  ({ resources }) => {
     const timers = count(resources.filter((name) => TIMERS.has(name)));
     if (timers.total === 0) return undefined;
     return knowsNodeTimers()
@@ -145,8 +154,8 @@ const MAY_BLOCK: Look[] = [
           `Timers and immediates of this process would run in the child: ${timers.text}. This Node has no inspector, by which they could be found: clear them before`,
         );
   },
-  () => {
-    const threads = unknownThreads(livingWorkers());
+  (sight) => {
+    const threads = unknownThreads(sight);
     if (threads.length === 0) return undefined;
     const text = threads.map(({ name, state }) => `${name} (${STATES[state] ?? state})`).join(', ');
     return hazard(
@@ -158,7 +167,7 @@ const MAY_BLOCK: Look[] = [
 ];
 
 const NEVER_BLOCKS: Look[] = [
-  (resources) => {
+  ({ resources }) => {
     const handles = count(
       without(
         standardStreams(),
@@ -194,8 +203,12 @@ const NEVER_BLOCKS: Look[] = [
 ];
 
 function look(looks: Look[]): ForkHazard[] {
-  const resources = process.getActiveResourcesInfo();
-  return looks.map((one) => one(resources)).filter((found) => found !== undefined);
+  const sight = {
+    resources: process.getActiveResourcesInfo(),
+    threads: nativeFork().threads(),
+    workers: livingWorkers(),
+  };
+  return looks.map((one) => one(sight)).filter((found) => found !== undefined);
 }
 
 function blockingHazards(): ForkHazard[] {
@@ -258,15 +271,14 @@ let lookedAt = '';
 let hooksFound = false;
 
 /** Whether Node has a Worker of its own for module hooks. */
-function hasHooksThread(): boolean {
-  const threads = nativeFork().threads();
+function hasHooksThread({ threads, workers }: Sight): boolean {
   const numbers = threads.map(([number]) => number).join();
   if (numbers !== lookedAt) {
     lookedAt = numbers;
     // Of Node 20 and 22.
     hooksFound = closedOver([{ by: register as () => void, name: 'hooksProxy' }])[0] !== undefined;
   }
-  return hooksFound || threads.filter(([, name]) => name === WORKER_THREAD).length > livingWorkers();
+  return hooksFound || threads.filter(([, name]) => name === WORKER_THREAD).length > workers;
 }
 
 function inspectorIsOn(): boolean {
@@ -289,9 +301,8 @@ const KNOWN = /^(node-?|Main|V8|Delayed|SignalInspector|Inspector|Worker|libuv-w
 const NODES_OTHERS = 2;
 
 /** Native threads that neither Node nor we have started, as far as names and numbers tell. */
-function unknownThreads(workersRunning: number): Thread[] {
+function unknownThreads({ threads, workers }: Sight): Thread[] {
   const unknown: Thread[] = [];
-  const threads = nativeFork().threads();
   const main = threads.find(([id]) => id === process.pid)?.[1];
   let nameless = 0;
   for (const [id, name] of threads) {
@@ -303,9 +314,9 @@ function unknownThreads(workersRunning: number): Thread[] {
   const pool = Number(process.env['UV_THREADPOOL_SIZE'] ?? 4) || 4;
   const v8 = Math.max(4, availableParallelism());
   // Worker threads have the names that their makers gave them, and are told of already.
-  unknown.splice(0, workersRunning);
+  unknown.splice(0, workers);
   // Ours have no name in their first moments.
-  const expected = pool + 2 * v8 + NODES_OTHERS + 2 * workersRunning;
+  const expected = pool + 2 * v8 + NODES_OTHERS + 2 * workers;
   if (nameless > expected) {
     // Which of them are too many is not to be known, so neither is what they do.
     unknown.push({ name: `${nameless - expected} without a name`, state: 'S' });

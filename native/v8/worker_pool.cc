@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <time.h>
 
+#include <algorithm>
 #include <utility>
 
 namespace forkbeard {
@@ -117,7 +118,8 @@ void WorkerPool::Unpause() {
 
 void WorkerPool::Resume() {
   paused_ = false;
-  pthread_cond_broadcast(&work_);
+  // As a rule there is nothing to do, and threads that wake for that take the processors which the child begins on.
+  if (HasWork()) pthread_cond_broadcast(&work_);
   pthread_mutex_unlock(&mutex_);
 }
 
@@ -132,9 +134,7 @@ void WorkerPool::ResumeInChild() {
 
 void WorkerPool::StartForQueued() {
   Lock lock(&mutex_);
-  bool queued = !delayed_.empty();
-  for (auto& queue : queues_) queued = queued || !queue.empty();
-  if (queued) StartThreads();
+  if (HasWork()) StartThreads();
 }
 
 bool WorkerPool::Stop(int64_t limit) {
@@ -154,6 +154,10 @@ void WorkerPool::Enqueue(Entry entry) {
   queues_[static_cast<size_t>(entry.priority)].push_back(std::move(entry.task));
   if (threads_ == 0) StartThreads();
   pthread_cond_signal(&work_);
+}
+
+bool WorkerPool::HasWork() const {
+  return !delayed_.empty() || !std::ranges::all_of(queues_, [](const auto& queue) { return queue.empty(); });
 }
 
 bool WorkerPool::Take(Entry* out) {

@@ -50,6 +50,7 @@ class WorkerPool {
   void Initialise();
   void Work();
   void Enqueue(Entry entry);
+  bool HasWork() const;
   bool Take(Entry* out);
   void Run(Entry entry);
   void StartThreads();
