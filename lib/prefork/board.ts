@@ -48,7 +48,7 @@ const HEAD = [
 ];
 const STATE = HEAD.indexOf('state');
 /** What a narrow terminal does without, the first of them first. */
-const DISPENSABLE = ['rss', 'gen', 'requests', 'conns', 'lag', 'age', 'in flight'];
+const DISPENSABLE = ['rss', 'requests', 'conns', 'gen', 'lag', 'age', 'in flight'];
 const GAP = '  ';
 const PAINT = { starting: '33', ready: '32', draining: '36', ended: '90' } as const;
 

@@ -210,7 +210,7 @@ describe('the board', () => {
     );
     expect(heads).toEqual([
       'worker  pid  gen  state    age  req/s  requests  in flight  conns     lag     uss      rss',
-      'worker  pid  state    age  req/s  requests  in flight  conns     lag     uss',
+      'worker  pid  gen  state    age  req/s  in flight  conns     lag     uss',
       'worker  pid  state    age  req/s  in flight     lag     uss',
       'worker  pid  state  req/s     uss',
     ]);
