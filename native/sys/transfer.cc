@@ -70,7 +70,7 @@ napi_value MakeTransfers(napi_env env, napi_callback_info info) {
   if (!call.Ints(0, kWords, &frame) || napi_create_reference(env, call[0], 1, &ref) != napi_ok)
     return nullptr;
   auto& all = Addon::Of(env)->transfers;
-  Transfers* transfers = all.emplace_back(std::make_unique<Transfers>(Transfers{frame.data(), {}})).get();
+  Transfers* transfers = all.emplace_back(std::make_unique<Transfers>(env, ref, frame.data())).get();
   napi_value calls = js::Object(env);
   js::SetFunction(env, calls, "read", FramedTransfer<Read, kInput>, transfers);
   js::SetFunction(env, calls, "write", FramedTransfer<Write, kOutput>, transfers);
