@@ -73,6 +73,11 @@ export class ServiceNotifier {
     this.#say('WATCHDOG=1');
   }
 
+  /** What is under way goes on, and may take so many ms more from now on. */
+  extend(ms: number): void {
+    this.#say(`EXTEND_TIMEOUT_USEC=${ms * 1000}`);
+  }
+
   /** Another process is the service from now on. */
   mainPid(pid: number): void {
     this.#say(`MAINPID=${pid}`);

@@ -1,5 +1,6 @@
 /** The public types of the supervisor, as users, configuration files and declaration files see them. Types only. */
 import type { EventEmitter } from 'node:events';
+import type { ExitStatus } from '../process/contract.ts';
 import type { Cause, Guarantee, ServiceEvent, ServiceStatus, StopReport } from './service-options.ts';
 
 export type { ExitStatus } from '../process/contract.ts';
@@ -337,6 +338,8 @@ export type TreeEvent =
     }
   /** Another configuration is followed from now on. */
   | ({ readonly event: 'reconfigured' } & Reconfigured)
+  /** We are PID 1: an orphan of somebody else's has ended, and was ours to reap. */
+  | { readonly event: 'reaped'; readonly exit: ExitStatus }
   /** A look for what earlier runs left behind. Normal is none. */
   | {
       readonly event: 'swept';

@@ -168,6 +168,8 @@ export class Metrics implements MetricsSource {
     );
     const blocked = this.#counter('service_gate_blocked_total', 'Gates found closed.', 'service', 'gate');
     const stuck = this.#counter('service_stuck_total', 'Stops that no signal brought to an end.', 'service');
+    const reaped = this.#counter('supervisor_reaped_total', 'Orphans of others that PID 1 has reaped.');
+    supervisor.on('reaped', () => reaped.inc());
     const ready = this.#histogram('service_ready_seconds', 'From a start until it was ready.');
     const gates = this.#histogram('service_gates_seconds', 'Waits at gates before a start.');
     supervisor.on('exit', ({ service, exit: { exitCode, signal }, asked }) =>

@@ -95,6 +95,8 @@ const SENTENCES: Sentences = {
     );
     return info(`configuration read anew; ${[...parts, `untouched: ${unchanged.length}`].join('; ')}`);
   },
+  reaped: ({ exit }) =>
+    aside(`pid ${exit.pid}, an orphan of nobody here, has ended: ${ending(exit.exitCode, exit.signal)}`),
   swept: ({ when, orphans, unseen }) =>
     unseen !== undefined
       ? warn(`whether anything was left over at the ${when} cannot be seen (${unseen}); found: ${orphans}`)

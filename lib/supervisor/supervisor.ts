@@ -95,6 +95,7 @@ export class Supervisor extends EventEmitter<SupervisorEvents> implements Superv
         // Who does not run hears nothing.
         for (const { service } of this.#tree.cells.values()) service.signal(signal).catch(() => {});
       },
+      reaped: (exit) => this.#tell({ event: 'reaped', exit }),
     });
     const groups: GroupAround = {
       clock: this.#clock,
@@ -129,8 +130,10 @@ export class Supervisor extends EventEmitter<SupervisorEvents> implements Superv
     this.#stopping ??= this.#stopAll(options).finally(() => {
       this.#stopping = null;
     });
-    if (options.quick)
+    if (options.quick) {
+      this.#modes.hurry();
       for (const { service } of this.#tree.cells.values()) service.stopAtOnce().catch(() => {});
+    }
     return this.#stopping;
   }
 

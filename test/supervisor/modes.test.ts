@@ -7,6 +7,7 @@ import { Loop, sys } from 'forkbeard';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import type { SupervisorOptions } from '../../dist/supervisor/index.js';
 import { PATIENCE } from '../process/support.ts';
+import { Overseen } from './overseen.ts';
 import { alive, eventually, fixture, folder, marked, shell, within } from './support.ts';
 
 type Line = { event: string } & Record<string, unknown>;
@@ -161,6 +162,13 @@ describe('supervised', () => {
     outer.child.kill('SIGTERM');
     await notifications.hears('STOPPING=1');
     expect(await outer.exited).toBe(0);
+    // More time, while services start and while they stop.
+    const extended = notifications.said.flatMap((line, at) =>
+      line === 'EXTEND_TIMEOUT_USEC=30000000' ? [at] : [],
+    );
+    expect(extended).toHaveLength(2);
+    expect(extended[0]).toBeLessThan(notifications.said.indexOf('READY=1'));
+    expect(extended[1]).toBeGreaterThan(notifications.said.indexOf('STOPPING=1'));
     expect(notifications.said.filter((line) => line === 'READY=1')).toHaveLength(1);
   });
 
@@ -359,10 +367,20 @@ describe('distributed', () => {
           readFileSync(`/proc/${pid}/comm`, 'latin1').startsWith('forkbeard-shim'),
         ),
       );
+      expect(await outer.hears('reaped')).toMatchObject({ exit: { exitCode: 3 } });
       process.kill(init, 'SIGTERM');
       expect(await outer.exited).toBe(0);
     },
   );
+
+  test('who does not want to wait for a drain does not', async () => {
+    const s = new Overseen({ mode: 'distributed', distributed: { drain: '1h' }, services: { x: sleeper } });
+    await s.it.start();
+    const stopped = s.it.stop();
+    expect(s.state('x')).toBe('running');
+    await s.it.stop({ quick: true });
+    expect((await stopped).services['x']?.steps.at(-1)).toMatchObject({ signal: 'SIGKILL' });
+  });
 });
 
 /** Those that are not reaped among them. */

@@ -7,6 +7,7 @@ import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { ListenTarget } from '../../daemon/listen.ts';
 import { closeNow, listenAt, type MetricsSource, metricsServer } from '../../daemon/metrics-endpoint.ts';
+import type { Watcher } from '../../loop/contract.ts';
 import type { ExitStatus } from '../../process/contract.ts';
 import type { Loop } from '../../process/loop.ts';
 import { type Orphans, reapOrphans } from '../../process/orphans.ts';
@@ -38,6 +39,8 @@ export class Distributed implements ModeObject {
   #standing: Standing = { ready: false, failed: false, text: 'starting', problems: {} };
   #begun = false;
   #stopping: Promise<void> | null = null;
+  #draining: Watcher | null = null;
+  #drained: () => void = () => {};
 
   /** Rejected when the address cannot be had: nobody could see that we are well. */
   static async open(
@@ -71,8 +74,18 @@ export class Distributed implements ModeObject {
   /** Takes the time of a drain, once. */
   stopping(): Promise<void> {
     // Nobody was ever sent to us.
-    this.#stopping ??= this.#begun ? this.#loop.delay(this.#drain) : Promise.resolve();
+    this.#stopping ??= this.#begun
+      ? new Promise((resolve) => {
+          this.#drained = resolve;
+          this.#draining = this.#loop.watchTime({ after: this.#drain }, resolve);
+        })
+      : Promise.resolve();
     return this.#stopping;
+  }
+
+  hurry(): void {
+    this.#draining?.stop();
+    this.#drained();
   }
 
   close(): void {

@@ -1,4 +1,5 @@
 /** The modes that services of a plan have, as one: what the supervisor calls, whichever they are. */
+import type { ExitStatus } from '../../process/contract.ts';
 import type { Loop } from '../../process/loop.ts';
 import type { Mode, SupervisorStatus } from '../contract.ts';
 import type { GroupPlan, SupervisorPlan } from '../plan.ts';
@@ -11,6 +12,8 @@ export interface ModesAround {
   readonly status: () => SupervisorStatus;
   /** To the first process of each service that runs. */
   readonly signal: (signal: string) => void;
+  /** As PID 1: somebody else's child has ended, and was ours to reap. */
+  readonly reaped: (exit: ExitStatus) => void;
 }
 
 export class Modes {
@@ -49,6 +52,11 @@ export class Modes {
     await Promise.all(this.#open.map((mode) => mode.stopping()));
   }
 
+  /** Services are to be ended at once. */
+  hurry(): void {
+    for (const mode of this.#open) mode.hurry?.();
+  }
+
   close(): void {
     for (const mode of this.#open.splice(0)) mode.close();
     this.#opening = null;
@@ -56,12 +64,12 @@ export class Modes {
 
   async #openAll(): Promise<void> {
     const { supervised, distributed, tree } = this.#plan;
-    const { loop, signal } = this.#around;
+    const { loop, signal, reaped } = this.#around;
     const modes = modesOf(tree);
     if (modes.has('supervised'))
       this.#open.push(new Supervised({ loop, notifyFd: supervised?.notifyFd ?? null }));
     if (modes.has('distributed') && distributed !== undefined)
-      this.#open.push(await Distributed.open(distributed, { loop, signal }));
+      this.#open.push(await Distributed.open(distributed, { loop, signal, onReaped: reaped }));
   }
 }
 

@@ -20,6 +20,8 @@ export interface ModeObject {
   reloading?(): void;
   /** Fulfilled when the first service may be stopped. */
   stopping(): Promise<void>;
+  /** Nobody wants to wait for that any more. */
+  hurry?(): void;
   /** When all are stopped. */
   close(): void;
 }
