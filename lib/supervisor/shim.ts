@@ -299,6 +299,8 @@ export class Shim {
   /** Lets go of it. What is coupled ends with that, as it would with us. */
   disconnect(): void {
     this.#wire.close();
+    // It may live on, and then its end keeps nobody waiting.
+    this.process?.unref();
     this.#fail();
   }
 

@@ -235,6 +235,48 @@ describe('forkbeard supervise', { timeout: 60_000 * slow }, () => {
     expect(existsSync(join(folder, 'forkbeard', `${supervisor.child.pid}.ctl`))).toBe(false);
   });
 
+  it('lets go of independent services where it shall, and the next one has them', async () => {
+    const file = configuration({ kept: { ...sleeper, mode: 'independent', lease: '1h' }, gone: sleeper });
+    const state = join(folder, 'left');
+    const first = supervise(file, '--leave-independent', '--state-dir', state);
+    await up(first, 2);
+    const { services } = await status();
+    expect(await first.stop()).toBe(0);
+    expect(first.lines.at(-1)).toMatchObject({ event: 'shutdown', left: ['kept'] });
+    expect(isThere(services['gone']?.pid as number)).toBe(false);
+    expect(isThere(services['kept']?.pid as number)).toBe(true);
+    const second = supervise(file, '--state-dir', state);
+    expect(await second.event('adopted')).toMatchObject({ service: 'kept', pid: services['kept']?.pid });
+    await up(second, 2);
+    expect(await second.stop()).toBe(0);
+    expect(isThere(services['kept']?.pid as number)).toBe(false);
+  });
+
+  it('gives its spans to who has registered with OpenTelemetry, where it is asked to', async () => {
+    const file = join(folder, `services-${files++}.mjs`);
+    const spans = `${file}.spans`;
+    writeFileSync(
+      file,
+      `import { appendFileSync } from 'node:fs';
+import { trace } from ${JSON.stringify(import.meta.resolve('@opentelemetry/api'))};
+const span = { setStatus: () => span, setAttributes: () => span, setAttribute: () => span, addEvent: () => span, end() {} };
+const startSpan = (name) => (appendFileSync(${JSON.stringify(spans)}, name + '\\n'), span);
+trace.setGlobalTracerProvider({ getTracer: () => ({ startSpan }) });
+export default { services: { web: { command: ['sleep', '1000'] } } };
+`,
+    );
+    for (const flags of [[], ['--opentelemetry']]) {
+      const supervisor = supervise(file, ...flags);
+      await up(supervisor, 1);
+      const [pid = 0] = await pids();
+      process.kill(pid, 'SIGKILL');
+      await up(supervisor, 2);
+      expect(await supervisor.stop()).toBe(0);
+      expect(existsSync(spans)).toBe(flags.length > 0);
+    }
+    expect(readFileSync(spans, 'utf8')).toContain('\n');
+  });
+
   it('when it is killed, nothing of its services is left', async () => {
     const supervisor = supervise(configuration({ a: sleeper, b: sleeper, c: stubborn }));
     await up(supervisor, 3);
