@@ -9,6 +9,7 @@
 #include <crt_externs.h>
 #endif
 
+#include <cmath>
 #include <span>
 #include <string>
 #include <utility>
@@ -19,6 +20,12 @@
 
 namespace forkbeard {
 namespace {
+
+#if defined(__GLIBC__)
+using LimitName = __rlimit_resource_t;
+#else
+using LimitName = int;
+#endif
 
 char** Environment() {
 #if defined(__APPLE__)
@@ -94,11 +101,29 @@ napi_value Start(napi_env env, napi_callback_info info) {
   return js::Int(env, error);
 }
 
+// setLimit(resource, soft, hard): of this process. A hard limit of NaN stays as it is, Infinity is none.
+napi_value SetOwnLimit(napi_env env, napi_callback_info info) {
+  js::Call<3> call(env, info);
+  int32_t resource;
+  double soft, hard;
+  if (!call.Int(0, &resource) || !call.Number(1, &soft) || !call.Number(2, &hard) || !(soft >= 0) || hard < 0)
+    return nullptr;
+  auto value = [](double number) {
+    return number >= static_cast<double>(RLIM_INFINITY) ? RLIM_INFINITY : static_cast<rlim_t>(number);
+  };
+  struct rlimit limit;
+  if (getrlimit(static_cast<LimitName>(resource), &limit) < 0) return js::Int(env, -errno);
+  limit.rlim_cur = value(soft);
+  if (!std::isnan(hard)) limit.rlim_max = value(hard);
+  return js::Int(env, setrlimit(static_cast<LimitName>(resource), &limit) < 0 ? -errno : 0);
+}
+
 }  // namespace
 
 napi_value MakeSpawnExports(napi_env env) {
   napi_value exports = js::Object(env);
   js::SetFunction(env, exports, "start", Start);
+  js::SetFunction(env, exports, "setLimit", SetOwnLimit);
   const struct {
     const char* name;
     int resource;

@@ -75,6 +75,10 @@ export function addServeOptions(command: Command): Command {
         option('--user <name>', 'whom they become, by name or number'),
         option('--group <name>', "their group (the user's own)"),
         option('--umask <octal>', 'their file mode mask'),
+        option(
+          '--rlimit <name=soft[:hard]>',
+          'a resource limit: nofile=4096, core=0, nofile=1024:unlimited; repeatable',
+        ).argParser(collect),
         option('--chdir <path>', 'their folder'),
         option('--title <text>', "shown in process titles (the application's name)"),
       ],

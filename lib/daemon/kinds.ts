@@ -4,7 +4,7 @@
  */
 import { resolve } from 'node:path';
 import { z } from 'zod';
-import { nearest } from '../sys/errors.ts';
+import { nearest, unknownName } from '../sys/errors.ts';
 import { type ListenTarget, parseListen } from './listen.ts';
 import { milliseconds } from './units.ts';
 
@@ -50,6 +50,19 @@ export function oneOf<const T extends readonly [string, ...string[]]>(values: T)
     error: ({ input }) => {
       const near = typeof input === 'string' ? nearest(input, values) : undefined;
       return `must be one of ${values.join(', ')}${near === undefined ? '' : `; did you mean '${near}'?`}`;
+    },
+  });
+}
+
+/** An object with these keys and no others: of one that is not known, the nearest that is. */
+export function object<Shape extends z.ZodRawShape>(shape: Shape) {
+  const known = Object.keys(shape);
+  return z.strictObject(shape, {
+    error: (issue) => {
+      if (issue.code !== 'unrecognized_keys') return 'must be an object';
+      const [key = ''] = issue.keys as string[];
+      if (nearest(key, known) !== undefined) return unknownName('option', key, known).message;
+      return `Unknown option "${key}"; there are ${known.join(', ')}`;
     },
   });
 }

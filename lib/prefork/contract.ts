@@ -56,6 +56,8 @@ export interface PreforkOptions {
   group?: string | number;
   /** Octal. */
   umask?: string | number;
+  /** 'nofile', 'core', 'as', …: one number for both, or soft and hard. 'unlimited' is no limit. */
+  rlimits?: Readonly<Record<string, Limit | { soft: Limit; hard?: Limit }>>;
   chdir?: string;
   /** Shown in process titles. Default: the application's name. */
   title?: string;
@@ -63,6 +65,8 @@ export interface PreforkOptions {
   logFormat?: 'pretty' | 'json';
   logFile?: string;
 }
+
+export type Limit = number | 'unlimited';
 
 /** What an application's module may export beside its default export. */
 export interface ApplicationHooks {

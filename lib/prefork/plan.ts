@@ -1,6 +1,8 @@
 /** The options of a server, checked and with every default filled in: what all of its processes go by. */
 import type { ListenTarget } from '../daemon/listen.ts';
 
+type Limit = number | 'unlimited';
+
 /** Times in ms, sizes in bytes; 0 where a limit is off. Plain data: it travels to the application's processes as JSON. */
 export interface Plan {
   /** Absolute file URL of the application's module. */
@@ -35,6 +37,8 @@ export interface Plan {
   /** Supplementary groups that go with `uid`; null: stay. */
   groups: number[] | null;
   umask: number | null;
+  /** A hard limit that is not there stays as it is. */
+  rlimits: Record<string, { soft: Limit; hard?: Limit }>;
   /** Absolute. */
   cwd: string;
   logFormat: 'pretty' | 'json';

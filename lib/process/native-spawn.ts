@@ -19,6 +19,8 @@ export interface NativeSpawn {
     settings: Float64Array,
     results: Int32Array,
   ): number;
+  /** Of this process; 0 or a negative errno. A hard limit of NaN stays as it is. */
+  setLimit(resource: number, soft: number, hard: number): number;
   /** Resource limits of this platform: name to number. */
   readonly limits: Readonly<Record<string, number>>;
   readonly hasDeathSignal: boolean;

@@ -320,8 +320,12 @@ describe('a server', { timeout: 60_000 * slow }, () => {
 
   it('gives the application what its options say', async () => {
     writeFileSync(join(folder, 'greeting.env'), 'GREETING=ahoy\n');
-    const server = serve(app, ['--env-file', 'greeting.env']);
-    expect(await (await fetch(await server.url())).text()).toMatch(/^ahoy from/);
+    const flags = ['--env-file', 'greeting.env', '--rlimit', 'nofile=300', '--rlimit', 'core=0'];
+    const server = serve(app, flags);
+    const [, pid] = /^ahoy from (\d+)$/.exec(await (await fetch(await server.url())).text()) ?? [];
+    const limits = readFileSync(`/proc/${pid}/limits`, 'latin1');
+    expect(limits).toMatch(/^Max open files +300 +300 /m);
+    expect(limits).toMatch(/^Max core file size +0 +0 /m);
     expect(await server.stop()).toBe(0);
   });
 

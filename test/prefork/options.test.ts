@@ -77,6 +77,16 @@ describe('what is wrong is said in one line, under the name that its user wrote'
     [{ maxMemory: '3b' }, /^--maxMemory must be 1mb or more/],
     [{ jitter: 101 }, /^--jitter must be a whole number of 0 to 100/],
     [{ umask: '9' }, /^--umask must be octal/],
+    [{ rlimits: { nofiles: 5 } }, /^--rlimits\.nofiles is no resource limit .*; did you mean "nofile"\?$/],
+    [
+      { rlimits: { nofile: 'many' } },
+      /^--rlimits\.nofile must be a whole number of 0 or more, unlimited, or an object/,
+    ],
+    [{ rlimits: { nofile: { soft: 6, hard: 5 } } }, /^--rlimits\.nofile must not have a soft limit above/],
+    [{ rlimits: { core: { hard: 5 } } }, /^--rlimits\.core/],
+    [{ rlimits: ['nofile:5'] }, /^--rlimits must be as nofile=1024 or nofile=1024:4096 is, not 'nofile:5'$/],
+    [{ rlimits: ['nofile=6:5'] }, /^--rlimits\.nofile must not have a soft limit above/],
+    [{ rlimits: 'nofile=5' }, /^--rlimits must be limits by name$/],
     [{ reforkAfter: '50,x' }, /^--reforkAfter must be a whole number/],
     [{ metrics: 'fd://4' }, /^--metrics must begin with tcp/],
     [{ control: '/'.padEnd(200, 'x') }, /^--control must have a path of at most/],
@@ -155,6 +165,7 @@ describe('a plan', () => {
       metrics: null,
       uid: null,
       umask: null,
+      rlimits: {},
       cwd: process.cwd(),
       logFormat: 'json',
     });
@@ -173,6 +184,7 @@ describe('a plan', () => {
         maxLifetime: '1h',
         reforkAfter: '50,100, 1000',
         umask: '027',
+        rlimits: ['nofile=100', 'core=0:unlimited', 'fsize=4096:'],
         chdir: '.',
         envFile: 'a.env',
         control: false,
@@ -186,6 +198,11 @@ describe('a plan', () => {
       maxLifetime: 3_600_000,
       reforkAfter: [50, 100, 1000],
       umask: 0o027,
+      rlimits: {
+        nofile: { soft: 100, hard: 100 },
+        core: { soft: 0, hard: 'unlimited' },
+        fsize: { soft: 4096 },
+      },
       cwd: folder,
       envFiles: [join(folder, 'a.env')],
       control: false,
@@ -206,12 +223,20 @@ describe('a plan', () => {
 
   it('is shown with everything in it that was asked for', () => {
     const shown = showPlan(
-      plan({ workers: 3, maxMemory: '300mb', reforkAfter: [50], umask: '27', control: '/x.sock' }),
+      plan({
+        workers: 3,
+        maxMemory: '300mb',
+        reforkAfter: [50],
+        umask: '27',
+        control: '/x.sock',
+        rlimits: { nofile: 99, core: { soft: 0, hard: 'unlimited' }, fsize: { soft: 4096 } },
+      }),
     );
     expect(shown).toMatch(/^workers +3$/m);
     expect(shown).toMatch(/^memory a worker +300mb$/m);
     expect(shown).toMatch(/^refork after +50 requests$/m);
     expect(shown).toMatch(/^umask +0027$/m);
+    expect(shown).toMatch(/^resource limits +nofile=99, core=0:unlimited, fsize=4096:$/m);
     expect(shown).toMatch(/^control +\/x\.sock$/m);
   });
 });

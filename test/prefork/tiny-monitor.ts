@@ -57,6 +57,7 @@ export const plain: Plan = {
   gid: null,
   groups: null,
   umask: null,
+  rlimits: {},
   cwd: process.cwd(),
   logFormat: 'json',
   logFile: null,

@@ -3,7 +3,15 @@
  * workers, and what cannot be had keeps it from being loaded at all.
  */
 import { execFileSync } from 'node:child_process';
-import { chmodSync, mkdirSync, mkdtempSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
@@ -20,6 +28,13 @@ beforeEach(() => {
   chmodSync(folder, 0o755);
 });
 afterEach(() => rmSync(folder, { recursive: true }));
+
+/** Soft and hard, by the name that the kernel has for it. */
+function limitsOf(pid: number): Record<string, string[]> {
+  const lines = readFileSync(`/proc/${pid}/limits`, 'latin1').split('\n').slice(1);
+  const rows = lines.map((line) => [line.slice(4, 26).trim(), line.slice(26, 68).trim().split(/ +/)]);
+  return Object.fromEntries(rows);
+}
 
 async function surroundings(monitor: TinyMonitor) {
   return JSON.parse((await ask(`${monitor.url}/surroundings`)).body);
@@ -49,6 +64,20 @@ describe.each(methods)('in a worker by %s', (method) => {
         parent: 'of the parent',
       },
       atImport: { cwd: folder, file: 'of the file' },
+    });
+  });
+
+  test('resource limits are those of the plan, that of descriptors too', async () => {
+    const monitor = start('routes.mjs', {
+      rlimits: { nofile: { soft: 200 }, core: { soft: 0, hard: 0 }, fsize: { soft: 'unlimited' } },
+    });
+    const worker = await monitor.worker(method);
+    const own = limitsOf(process.pid);
+    expect(limitsOf(worker.pid)).toMatchObject({
+      'open files': ['200', own['open files']?.[1]],
+      'core file size': ['0', '0'],
+      'file size': ['unlimited', 'unlimited'],
+      'stack size': own['stack size'],
     });
   });
 
@@ -106,6 +135,22 @@ describe('what cannot be had keeps the application from being loaded', () => {
     const { message, code } = await refused(monitor);
     expect(message).toMatch(/^Cannot become user 0: .*EPERM/);
     expect(code).toBe(43);
+  });
+
+  test.runIf(root)('a limit that we may not raise: 43', async () => {
+    const monitor = start('hooks.mjs', { cwd: '/', rlimits: { core: { soft: 9, hard: 9 } } });
+    monitor.settings = { uid: NOBODY, gid: NOBODY, groups: [], rlimits: { core: { soft: 0, hard: 0 } } };
+    const { message, code } = await refused(monitor);
+    expect(message).toMatch(/^Cannot set the resource limit core=9: .*EPERM/);
+    expect(code).toBe(43);
+  });
+
+  test('a limit above the one that stays: 41', async () => {
+    const monitor = start('hooks.mjs', { rlimits: { core: { soft: 9 } } });
+    monitor.settings = { rlimits: { core: { soft: 0, hard: 0 } } };
+    const { message, code } = await refused(monitor);
+    expect(message).toMatch(/^Cannot set the resource limit core=9:: .*EINVAL/);
+    expect(code).toBe(41);
   });
 
   test.runIf(root)('a group that we may not have: 43', async () => {

@@ -9,6 +9,7 @@ import { fileURLToPath, pathToFileURL } from 'node:url';
 import { becoming } from '../../daemon/accounts.ts';
 import { runsTypeScript } from '../../daemon/config-file.ts';
 import { defaultControlPath, isDefaultControlPath } from '../../daemon/control-path.ts';
+import type { Limits } from '../../daemon/limits.ts';
 import { formatListen, type ListenTarget } from '../../daemon/listen.ts';
 import { activatedListeners } from '../../daemon/systemd.ts';
 import { invalidOption } from '../../sys/errors.ts';
@@ -56,11 +57,22 @@ export function planOf(options: CheckedOptions, spell: Spell = (option) => optio
     env: options.env ?? {},
     ...becoming(options.user, options.group, spell),
     umask: options.umask ?? null,
+    rlimits: asData(options.rlimits ?? {}),
     cwd: options.chdir ?? process.cwd(),
     logFormat:
       options.logFormat ?? (process.stdout.isTTY && options.logFile === undefined ? 'pretty' : 'json'),
     logFile: options.logFile ?? null,
   };
+}
+
+/** JSON has no Infinity. */
+function asData(limits: Limits): Plan['rlimits'] {
+  const data = (limit: number) => (limit === Number.POSITIVE_INFINITY ? 'unlimited' : limit);
+  const entries = Object.entries(limits).map(([name, { soft, hard }]) => [
+    name,
+    { soft: data(soft), ...(hard === undefined ? {} : { hard: data(hard) }) },
+  ]);
+  return Object.fromEntries(entries);
 }
 
 // ------------------------------------------------------------------------------------- the application

@@ -26,6 +26,7 @@ import {
   textOrNumber,
   whole,
 } from '../../daemon/kinds.ts';
+import { type Limits, rlimitsOrTexts } from '../../daemon/limits.ts';
 import { type ListenTarget, parseListen, socketPath } from '../../daemon/listen.ts';
 import { bytes } from '../../daemon/units.ts';
 import { invalidOption, unknownName } from '../../sys/errors.ts';
@@ -72,6 +73,7 @@ export interface CheckedOptions {
   user?: string | number | undefined;
   group?: string | number | undefined;
   umask?: number | undefined;
+  rlimits?: Limits | undefined;
   chdir?: string | undefined;
   title?: string | undefined;
   logFormat?: 'pretty' | 'json' | undefined;
@@ -116,6 +118,7 @@ function schema(base: string) {
     user: account.optional(),
     group: account.optional(),
     umask: mask.optional(),
+    rlimits: rlimitsOrTexts.optional(),
     chdir: file.optional(),
     title: plain.optional(),
     logFormat: logFormat.optional(),

@@ -1,4 +1,5 @@
 /** A plan as `--check` prints it: a line for each option that has something to say. */
+import { formatLimits } from '../../daemon/limits.ts';
 import { formatListen } from '../../daemon/listen.ts';
 import { formatDuration, formatSize } from '../../daemon/units.ts';
 import type { Plan } from '../plan.ts';
@@ -33,6 +34,7 @@ export function showPlan(plan: Plan): string {
     ['user', or(plan.uid, 'as it is')],
     ['group', or(plan.gid, 'as it is')],
     ['umask', or(plan.umask === null ? null : `0${plan.umask.toString(8).padStart(3, '0')}`, 'as it is')],
+    ['resource limits', formatLimits(plan.rlimits) || 'as they are'],
     ['folder', plan.cwd],
     ['log', `${plan.logFormat}, to ${plan.logFile ?? 'standard output'}`],
   ];

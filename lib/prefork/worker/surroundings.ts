@@ -1,10 +1,14 @@
 /**
- * Where and as whom the application runs: its user, umask, working directory and environment. Taken up once, before
+ * Where and as whom the application runs: its user, umask, limits, working directory and environment. Taken up once, before
  * the first line of the application is loaded, so that nothing of it ever runs with the monitor's rights.
  */
 import { readFileSync } from 'node:fs';
 import { parseEnv } from 'node:util';
+import { formatLimits } from '../../daemon/limits.ts';
 import { setParentDeathSignal } from '../../process/lineage.ts';
+import { nativeSpawn } from '../../process/native-spawn.ts';
+import { EPERM } from '../../sys/errno.ts';
+import { check } from '../../sys/errors.ts';
 import { EXIT } from '../exit-codes.ts';
 import type { Plan } from '../plan.ts';
 
@@ -19,12 +23,14 @@ export class SurroundingsError extends Error {
   }
 }
 
-type Settings = Pick<Plan, 'uid' | 'gid' | 'groups' | 'umask' | 'cwd' | 'envFiles' | 'env'>;
+type Settings = Pick<Plan, 'uid' | 'gid' | 'groups' | 'umask' | 'rlimits' | 'cwd' | 'envFiles' | 'env'>;
 
 /** Throws a SurroundingsError: the application must not be loaded then. */
 export function takeUp(plan: Settings): void {
   // Read with the monitor's rights: secrets are often root's alone.
   takeEnvironment(plan);
+  // Raising a hard limit takes the monitor's rights, too.
+  limit(plan);
   become(plan);
   if (plan.umask !== null) process.umask(plan.umask);
   attempt(EXIT.boot, `Cannot change to the directory ${plan.cwd}`, () => process.chdir(plan.cwd));
@@ -41,6 +47,20 @@ function takeEnvironment({ envFiles, env }: Settings): void {
     });
   }
   Object.assign(process.env, env);
+}
+
+/** Here and not as the process is started: Node raises its limit of descriptors to the hard one. */
+function limit({ rlimits }: Settings): void {
+  const { limits, setLimit } = nativeSpawn();
+  const number = (value: number | 'unlimited') => (value === 'unlimited' ? Number.POSITIVE_INFINITY : value);
+  for (const [name, { soft, hard }] of Object.entries(rlimits)) {
+    const result = setLimit(limits[name] ?? -1, number(soft), hard === undefined ? Number.NaN : number(hard));
+    attempt(
+      result === -EPERM ? EXIT.noPermission : EXIT.boot,
+      `Cannot set the resource limit ${formatLimits({ [name]: { soft, hard } })}`,
+      () => check(result, 'setrlimit'),
+    );
+  }
 }
 
 /** Groups first: whoever has given up the user may not change them any more. */

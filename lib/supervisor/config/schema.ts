@@ -15,32 +15,20 @@ import {
   list,
   mask,
   notText,
+  object,
   oneOf,
   plain,
   textOrNumber,
   variableName,
 } from '../../daemon/kinds.ts';
-import { nativeSpawn } from '../../process/native-spawn.ts';
-import { nearest, unknownName } from '../../sys/errors.ts';
+import { rlimits } from '../../daemon/limits.ts';
+import { nearest } from '../../sys/errors.ts';
 import { signalNumber } from '../../sys/signals.ts';
 import type { Word } from '../said.ts';
 import type { Asked, AskedOnce, ServiceOptions } from '../service-options.ts';
 import type { StopStep } from '../shim.ts';
 
 type Command = readonly [string, ...string[]];
-
-/** An object with these keys and no others: of one that is not known, the nearest that is. */
-function object<Shape extends z.ZodRawShape>(shape: Shape) {
-  const known = Object.keys(shape);
-  return z.strictObject(shape, {
-    error: (issue) => {
-      if (issue.code !== 'unrecognized_keys') return 'must be an object';
-      const [key = ''] = issue.keys as string[];
-      if (nearest(key, known) !== undefined) return unknownName('option', key, known).message;
-      return `Unknown option "${key}"; there are ${known.join(', ')}`;
-    },
-  });
-}
 
 // ------------------------------------------------------------------------------------- values
 
@@ -75,31 +63,6 @@ const command = z
 const names = z.array(variableName, 'must be true, false, or the names of variables');
 
 const policy = oneOf(['wait', 'fail', 'proceed']);
-
-const limit = z.union(
-  [z.literal('unlimited').transform(() => Number.POSITIVE_INFINITY), count(0, Number.MAX_SAFE_INTEGER)],
-  'must be a whole number of 0 or more, or unlimited',
-);
-
-const rlimit = z.union(
-  [limit.transform((both) => ({ soft: both, hard: both })), object({ soft: limit, hard: limit.optional() })],
-  'must be a whole number of 0 or more, unlimited, or an object with soft and hard',
-);
-
-const rlimits = z.record(z.string(), rlimit, 'must be limits by name').check((context) => {
-  const known = Object.keys(nativeSpawn().limits);
-  for (const name of Object.keys(context.value)) {
-    if (known.includes(name)) continue;
-    const near = nearest(name, known);
-    const message = near === undefined ? `there are ${known.join(', ')}` : `did you mean "${near}"?`;
-    context.issues.push({
-      code: 'custom',
-      input: name,
-      path: [name],
-      message: `is no resource limit of this system; ${message}`,
-    });
-  }
-});
 
 const signal = converted(z.union([plain, z.number()], 'must be the name or number of a signal'), (given) => {
   try {
