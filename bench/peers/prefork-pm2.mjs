@@ -4,15 +4,13 @@ import { daemon } from './prefork-daemon.mjs';
 import { measure, workers } from './workers-work.mjs';
 
 const pm2 = await daemon();
-let pids = [];
 try {
   await measure(
     async () => {
       const port = await pm2.start(fileURLToPath(new URL('workers-listening.mjs', import.meta.url)), workers);
-      pids = await pm2.pids();
       return Array(workers).fill(port);
     },
-    () => pids,
+    () => pm2.pids(),
   );
 } finally {
   await pm2.end();

@@ -1,5 +1,6 @@
 // Times workers and weighs them, for the worker peers. A peer supplies `start()`, which starts all workers and gives (a
-// promise of) the port of each, which may be the same, once they listen, and `pids()`, the processes that they are in.
+// promise of) the port of each, which may be the same, once they listen, and `pids()`, (a promise of) the processes that
+// they are in, which nobody is timed for.
 import { readFileSync } from 'node:fs';
 import { createServer, get } from 'node:http';
 
@@ -61,9 +62,9 @@ export async function measure(start, pids, who = ({ pid }) => pid) {
   const ports = await start();
   await askAll(ports, 1, who);
   const answered = performance.now() - before;
-  const ready = weigh(pids());
+  const ready = weigh(await pids());
   await askAll(ports, requests, who);
-  const served = weigh(pids());
+  const served = weigh(await pids());
   console.log(
     JSON.stringify({
       answered,

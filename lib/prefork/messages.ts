@@ -35,7 +35,15 @@ export type ToMold =
 
 /** mold -> monitor */
 export type FromMold =
-  | { type: 'loaded'; pid: number; ms: number; hazards: ForkHazard[]; method: 'fork' | 'spawn' }
+  /** `cutOff`: names of handles that are open and that its workers will not have. */
+  | {
+      type: 'loaded';
+      pid: number;
+      ms: number;
+      hazards: ForkHazard[];
+      method: 'fork' | 'spawn';
+      cutOff: string;
+    }
   | { type: 'failed'; error: Failure }
   | { type: 'forked'; entry: number; pid: number }
   | { type: 'not-forked'; entry: number; error: Failure };

@@ -168,19 +168,12 @@ const MAY_BLOCK: Look[] = [
 
 const NEVER_BLOCKS: Look[] = [
   ({ resources }) => {
-    const handles = count(
-      without(
-        standardStreams(),
-        resources.filter(
-          (name) => !TIMERS.has(name) && !POOL_REQUEST.test(name) && !/^(TTY|Signal)/.test(name),
-        ),
-      ),
-    );
-    return handles.total > 0
+    const handles = openHandles(resources);
+    return handles !== ''
       ? hazard(
           false,
           'HANDLES',
-          `Handles of this process are cut off in the child: ${handles.text}. Name the descriptors that the child shall have in "inherit"`,
+          `Handles of this process are cut off in the child: ${handles}. Name the descriptors that the child shall have in "inherit"`,
         )
       : undefined;
   },
@@ -225,6 +218,14 @@ function poolRequests(resources: string[]): string[] {
   const others = resources.filter((name) => NETWORK_REQUEST.test(name)).length;
   const nameless = Math.max(0, all - named.length - others);
   return [...named, ...Array.from({ length: nameless }, () => 'a job of crypto, zlib or an addon')];
+}
+
+/** What a child does not have of it, by name. */
+export function openHandles(resources = process.getActiveResourcesInfo()): string {
+  const handles = resources.filter(
+    (name) => !TIMERS.has(name) && !POOL_REQUEST.test(name) && !/^(TTY|Signal)/.test(name),
+  );
+  return count(without(standardStreams(), handles)).text;
 }
 
 /** Names in `getActiveResourcesInfo` of what Node made of descriptors 0 to 2: pipes and sockets. Those stay a child's own. */

@@ -152,5 +152,7 @@ test('nothing is believed that no worker or mold may say', () => {
     expect(isFromWorker(message)).toBe(false);
   }
   expect(isFromMold({ type: 'forked', entry: -1, pid: 7 })).toBe(false);
-  expect(isFromMold({ type: 'loaded', pid: 7, ms: 1, hazards: [{}], method: 'fork' })).toBe(false);
+  expect(isFromMold({ type: 'loaded', pid: 7, ms: 1, hazards: [{}], method: 'fork', cutOff: '' })).toBe(
+    false,
+  );
 });

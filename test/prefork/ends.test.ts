@@ -1,3 +1,5 @@
+import { once } from 'node:events';
+import { type AddressInfo, createServer } from 'node:net';
 import { describe, expect, test } from 'vitest';
 import { application, HELLO, type Plan, poolIsBack, provoke, serve } from './served.ts';
 import { methods } from './tiny-monitor.ts';
@@ -127,6 +129,34 @@ describe('a worker that ends with', () => {
   });
 });
 
+describe('an application that opens what its workers do not have', () => {
+  const opens = `
+    import { createServer } from 'node:net';
+    createServer().listen(0, '127.0.0.1');
+    export default (request, response) => response.end();`;
+
+  test('is told what it is', async () => {
+    const server = serve(application(opens).url);
+    const { message } = await server.hears('warning');
+    expect(message).toMatch(/does not work in its workers \(TCPServerWrap\): open it in afterFork/);
+    await server.hears('ready');
+  });
+
+  test('and sees to it before a fork is told nothing', async () => {
+    const server = serve(application(`${opens} export function beforeFork() {}`).url);
+    await server.hears('ready');
+    expect(server.all('warning')).toEqual([]);
+  });
+});
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  return port;
+}
+
 describe.each(methods)('an application that does not boot, with %s', (method) => {
   const plan = { workers: 2, spawnMethod: method };
 
@@ -144,6 +174,22 @@ describe.each(methods)('an application that does not boot, with %s', (method) =>
     });
     expect(await server.exited).toEqual([41, null]);
     expect(server.all('stopping')).toMatchObject([{ cause: expect.stringContaining('no database') }]);
+  });
+
+  test('stops the start when it listens itself where its workers do, and says so at once', async () => {
+    const port = await freePort();
+    const listens = `
+      import { createServer } from 'node:http';
+      const listener = (request, response) => response.end();
+      createServer(listener).listen(${port});
+      export default listener;`;
+    const listen = [{ kind: 'tcp' as const, host: '127.0.0.1', port }];
+    const server = serve(application(listens).url, { plan: { ...plan, listen } });
+    expect(await server.exited).toEqual([41, null]);
+    expect(server.all('stopping')).toMatchObject([{ cause: expect.stringContaining('listens by itself') }]);
+    const ends = [...server.all('mold-exit'), ...server.all('worker-exit')];
+    expect(ends.map(({ cause }) => cause)).toContain('boot');
+    expect(server.all('backoff')).toEqual([]);
   });
 
   test('stops the start when it takes too long', async () => {

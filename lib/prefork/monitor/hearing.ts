@@ -41,7 +41,7 @@ const worker: Shapes<FromWorker> = {
 };
 
 const mold: Shapes<FromMold> = {
-  loaded: { pid, ms: number, hazards, method: oneOf('fork', 'spawn') },
+  loaded: { pid, ms: number, hazards, method: oneOf('fork', 'spawn'), cutOff: text },
   failed: { error: failure },
   forked: { entry: index, pid },
   'not-forked': { entry: index, error: failure },

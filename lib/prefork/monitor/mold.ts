@@ -19,6 +19,7 @@ export interface Loaded {
   ms: number;
   hazards: ForkHazard[];
   method: 'fork' | 'spawn';
+  cutOff: string;
 }
 
 export interface MoldHandlers {

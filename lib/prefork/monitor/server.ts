@@ -170,6 +170,7 @@ class Server extends EventEmitter<PreforkEvents> implements PreforkServer {
       failedEarly: (cause, message) => this.#aftermath.failedEarly(cause, message),
       giveUp: (exitCode, message) => this.#giveUp(exitCode, message),
       onDecided: (method, reason) => this.#methodDecided(method, reason),
+      onWarning: (message) => this.#warn(message),
     });
     this.#timers = new Timers(loop);
     this.#watchdog = new Watchdog(plan, monotonic(), { onSlow: (slow) => this.emit('worker-slow', slow) });

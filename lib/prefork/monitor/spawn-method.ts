@@ -19,6 +19,7 @@ export interface SpawnMethodHost {
   failedEarly(cause: ExitCause, message: string): boolean;
   giveUp(exitCode: number, message: string): void;
   onDecided(method: 'fork' | 'spawn', reason: string): void;
+  onWarning(message: string): void;
 }
 
 export class SpawnMethod {
@@ -64,10 +65,14 @@ export class SpawnMethod {
 
   #firstMold(generation: number): void {
     this.#molds.load(generation).then(
-      ({ method, hazards }) => {
+      ({ method, hazards, cutOff }) => {
         const blocking = hazards.filter((hazard) => hazard.blocking);
-        if (method === 'fork') this.#decide('fork', '');
-        else this.cannotFork(blocking.map(({ message }) => message).join('; '));
+        if (method === 'spawn') {
+          this.cannotFork(blocking.map(({ message }) => message).join('; '));
+          return;
+        }
+        if (cutOff !== '') this.#host.onWarning(notInWorkers(cutOff));
+        this.#decide('fork', '');
       },
       (error: MoldError) => {
         if (this.#standing.isStopping || this.#host.failedEarly(error.why, error.message)) return;
@@ -82,4 +87,9 @@ export class SpawnMethod {
     this.#crew.method = method;
     this.#host.onDecided(method, reason);
   }
+}
+
+/** Nothing tells the application: a client of a database waits for answers that never come. */
+function notInWorkers(cutOff: string): string {
+  return `What the application has opened while it was loaded does not work in its workers (${cutOff}): open it in afterFork, or close it in beforeFork`;
 }

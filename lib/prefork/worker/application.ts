@@ -16,6 +16,7 @@ import { Server } from 'node:net';
 import { fileURLToPath } from 'node:url';
 import { inspect } from 'node:util';
 import type { ApplicationHooks, WorkerInfo } from '../contract.ts';
+import { LISTENS_ITSELF } from './endings.ts';
 import { Traces } from './traces.ts';
 
 interface FastifyLike {
@@ -58,6 +59,8 @@ export class Application {
     const traces = await Traces.of(async () => {
       namespace = (await imported(url)) as Record<string, unknown>;
     });
+    // An error of what was begun, of a listen() for one, comes with the next turn, and is one of loading.
+    await new Promise(setImmediate);
     const exported = defaultExport(namespace);
     if (kindOf(exported) === undefined) throw notAccepted('The default export', exported);
     refuseListening(exported);
@@ -159,9 +162,7 @@ function hooksOf(namespace: Record<string, unknown>, exported: unknown): Applica
 function refuseListening(exported: unknown): void {
   const server = kindOf(exported) === 'fastify' ? (exported as FastifyLike).server : exported;
   if (!(server instanceof Server) || !server.listening) return;
-  throw new Error(
-    'The application listens by itself: export its server without calling listen(), the workers listen for it',
-  );
+  throw new Error(LISTENS_ITSELF);
 }
 
 function notAccepted(what: string, value: unknown): TypeError {

@@ -8,13 +8,18 @@ import { EMFILE } from '../../sys/errno.ts';
 import { systemError } from '../../sys/errors.ts';
 import { EXIT } from '../exit-codes.ts';
 import type { Failure } from '../messages.ts';
+import type { Plan } from '../plan.ts';
 import { SurroundingsError } from './surroundings.ts';
 
 const FRAME = /^\s+at /;
 const PLACE = /^(?:file:\/\/)?\/.*:\d+\n/;
 const OURS = new URL('../../', import.meta.url).href;
 
-type Faults = Partial<NodeJS.ErrnoException>;
+type Faults = Partial<NodeJS.ErrnoException> & { port?: unknown };
+
+/** Why an application may not do that. */
+export const LISTENS_ITSELF =
+  'The application listens by itself: export its server without calling listen(), the workers listen for it';
 
 const CODES = new Map<string, number>([
   ['ENOMEM', EXIT.memory],
@@ -31,6 +36,16 @@ export function codeOfUncaught(error: unknown): number {
   const known = CODES.get(String(code));
   if (known !== undefined) return known;
   return typeof errno === 'number' && typeof syscall === 'string' ? EXIT.system : EXIT.uncaught;
+}
+
+/** What keeps the application from starting. Who finds its own address taken would look for a stranger who has it. */
+export function troubleOfBoot(error: unknown, { listen }: Plan): unknown {
+  const { code, syscall, port, message, stack } = faults(error);
+  const wanted = code === 'EADDRINUSE' && syscall === 'listen' ? port : undefined;
+  if (!listen.some((target) => target.kind === 'tcp' && target.port === wanted)) return error;
+  const trouble = new Error(LISTENS_ITSELF);
+  if (stack !== undefined && message !== undefined) trouble.stack = stack.replace(message, LISTENS_ITSELF);
+  return trouble;
 }
 
 /** Of an error that kept the application from starting. */

@@ -5,6 +5,7 @@
  */
 import type { Server } from 'node:net';
 import type { Address } from '../../sys/address.ts';
+import { LISTENS_ITSELF } from './endings.ts';
 
 interface Listening {
   _handle: LentHandle | null;
@@ -15,6 +16,7 @@ interface Listening {
 
 interface LentHandle {
   getsockname?(out: object): number;
+  listen(): number;
   close(): void;
   ref(): void;
   unref(): void;
@@ -24,7 +26,7 @@ interface LentHandle {
 /** `onClose`: the application closed its server itself. */
 export function lendHandle(server: Server, address: Address, onClose: () => void): void {
   const listening = server as unknown as Listening;
-  const common = { close: onClose, ref: () => {}, unref: () => {}, hasRef: () => true };
+  const common = { listen: refuse, close: onClose, ref: () => {}, unref: () => {}, hasRef: () => true };
   if ('path' in address) {
     listening._pipeName = address.path;
     listening._handle = common;
@@ -39,6 +41,11 @@ export function lendHandle(server: Server, address: Address, onClose: () => void
       },
     };
   }
+}
+
+/** A listen() that had an address to look up comes here once it has, when the server is ours already. */
+function refuse(): never {
+  throw new Error(LISTENS_ITSELF);
 }
 
 /** It does not listen any more; 'close' is emitted when its connections are gone. */

@@ -6,6 +6,7 @@
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import type { ForkHazard, ForkSafety } from '../../process/contract.ts';
+import { openHandles } from '../../process/fork-safety.ts';
 import type { Loop } from '../../process/loop.ts';
 import { knowsNodeTimers } from '../../process/node-timers.ts';
 import { close } from '../../sys/index.ts';
@@ -15,7 +16,7 @@ import type { FromMold, FromWorker, Place, ToMold, ToWorker } from '../messages.
 import type { Plan } from '../plan.ts';
 import type { Scoreboard } from '../scoreboard.ts';
 import type { Application } from './application.ts';
-import { codeOfBoot, codeOfFork, endWhenUncaught, failure, lostOnTheWay } from './endings.ts';
+import { codeOfBoot, codeOfFork, endWhenUncaught, failure, lostOnTheWay, troubleOfBoot } from './endings.ts';
 import { BOARD } from './inheritance.ts';
 import { Worker } from './worker.ts';
 
@@ -38,6 +39,7 @@ export interface MoldOptions {
 export class Mold {
   readonly #options: MoldOptions;
   #application: Application | undefined;
+  #loaded = false;
   /** Children that died before they could begin, as long as none has lived. */
   #stillborn = 0;
   /** Forks follow each other: a hook must not run while another fork is prepared. */
@@ -52,9 +54,7 @@ export class Mold {
     const { channel, load, title, loop } = this.#options;
     const began = performance.now();
     process.title = title;
-    endWhenUncaught(title, (error) =>
-      this.#application === undefined ? this.#tellFailure(error) : EXIT.uncaught,
-    );
+    endWhenUncaught(title, (error) => (this.#loaded ? EXIT.uncaught : this.#tellFailure(error)));
     // The first question decides where V8 puts what is loaded now (docs/decisions/014).
     loop.forkSafety();
     // To be found before there are any of the application's.
@@ -67,7 +67,16 @@ export class Mold {
     const { hazards, method } = await settledSafety(loop);
     // What loading left behind is gone before it is shared; twice, since finalizers free more.
     if (method === 'fork') collectGarbage();
-    channel.send({ type: 'loaded', pid: process.pid, ms: performance.now() - began, hazards, method });
+    this.#loaded = true;
+    const cutOff = this.#application.hooks.beforeFork === undefined ? openHandles() : '';
+    channel.send({
+      type: 'loaded',
+      pid: process.pid,
+      ms: performance.now() - began,
+      hazards,
+      method,
+      cutOff,
+    });
   }
 
   onMessage(message: ToMold, descriptors: number[]): void {
@@ -89,8 +98,10 @@ export class Mold {
   }
 
   #tellFailure(error: unknown): number {
-    const code = codeOfBoot(error);
-    this.#options.channel.send({ type: 'failed', error: failure(error, code) });
+    const { channel, plan } = this.#options;
+    const trouble = troubleOfBoot(error, plan);
+    const code = codeOfBoot(trouble);
+    channel.send({ type: 'failed', error: failure(trouble, code) });
     return code;
   }
 

@@ -16,7 +16,15 @@ import { type Entry, fieldOffset, monotonic, type Scoreboard, textOffset } from 
 import type { Application, Serving } from './application.ts';
 import { Attachment } from './attachment.ts';
 import { depart, type Leaving, sessionsOf } from './departure.ts';
-import { codeOfBoot, codeOfFork, codeOfUncaught, endWhenUncaught, failure, lostOnTheWay } from './endings.ts';
+import {
+  codeOfBoot,
+  codeOfFork,
+  codeOfUncaught,
+  endWhenUncaught,
+  failure,
+  lostOnTheWay,
+  troubleOfBoot,
+} from './endings.ts';
 import { Fairness } from './fairness.ts';
 import { Permits } from './permits.ts';
 import { promotable, promote } from './promotion.ts';
@@ -188,8 +196,10 @@ export class Worker {
   }
 
   #tellFailure(error: unknown): number {
-    const code = codeOfBoot(error);
-    this.#options.channel.send({ type: 'failed', error: failure(error, code) });
+    const { channel, plan } = this.#options;
+    const trouble = troubleOfBoot(error, plan);
+    const code = codeOfBoot(trouble);
+    channel.send({ type: 'failed', error: failure(trouble, code) });
     return code;
   }
 
