@@ -50,9 +50,13 @@ export class ControlSocket extends Base<PreforkServer> {
     return control;
   }
 
+  /** Takes the place of the one before us, if there is one. */
+  async succeed(): Promise<void> {
+    if (this.succeeds) await this.publish();
+  }
+
   override attach(server: PreforkServer): void {
     super.attach(server);
-    if (this.succeeds) server.ready.then(() => this.publish()).catch(() => {});
     // The one that was to follow has perhaps taken the socket already.
     server.on('upgrade-failed', () => {
       if (!this.isOurs) this.publish().catch(() => {});

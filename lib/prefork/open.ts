@@ -11,7 +11,7 @@ import { ControlSocket } from './control.ts';
 import type { Log } from './log.ts';
 import type { Metrics } from './metrics.ts';
 import { startServer } from './monitor/server.ts';
-import { isSuccessor } from './monitor/upgrade.ts';
+import { willBeFree } from './monitor/upgrade.ts';
 import type { Plan } from './plan.ts';
 
 export interface Running {
@@ -22,6 +22,8 @@ export interface Running {
 
 /** How often a successor asks for an address that its predecessor is about to leave. */
 const RETRY_MS = 50;
+/** How long the address may be taken after the predecessor has left it, before that is told. */
+const TOLD_AFTER_MS = 2000;
 
 export interface Surroundings {
   log?: Log | undefined;
@@ -44,19 +46,25 @@ export async function open(plan: Plan, { log, signals = false }: Surroundings = 
       let running: Metrics | undefined;
       const http = metricsServer(() => running);
       const handover = new AbortController();
+      let turn: ((server: PreforkServer) => Promise<void>) | undefined;
       around.push(async () => {
         handover.abort();
         await closeNow(http);
       });
-      // A predecessor answers there until this one is ready.
-      if (isSuccessor(process.env)) void listenInTurn(http, plan.metrics, handover.signal);
-      else await listenAt(http, plan.metrics);
+      const { metrics } = plan;
+      // A predecessor answers there until this one is ready. Whoever else does, there is no going on.
+      const inTurn = willBeFree(process.env, metrics);
+      await listenAt(http, metrics).catch((error: NodeJS.ErrnoException) => {
+        if (!inTurn || error.code !== 'EADDRINUSE') throw error;
+        turn = (server) => listenInTurn(http, metrics, handover.signal, server);
+      });
       follow = (server) => {
         running = new Metrics(server);
+        void turn?.(server);
         server.on('upgrade-done', () => http.close());
       };
     }
-    const server = await startServer(plan, { signals });
+    const server = await startServer(plan, { signals, beforeHandover: async () => control?.succeed() });
     log?.follow(server);
     follow?.(server);
     control?.attach(server);
@@ -68,10 +76,26 @@ export async function open(plan: Plan, { log, signals = false }: Surroundings = 
   }
 }
 
-async function listenInTurn(http: Server, target: ListenTarget, signal: AbortSignal): Promise<void> {
+async function listenInTurn(
+  http: Server,
+  target: ListenTarget,
+  signal: AbortSignal,
+  server: PreforkServer,
+): Promise<void> {
+  let readyAt = Number.POSITIVE_INFINITY;
+  server.ready.then(
+    () => {
+      readyAt = performance.now();
+    },
+    () => {},
+  );
   while (!signal.aborted) {
-    const error = await listenAt(http, target).catch((refused: Error) => refused);
+    const error = await listenAt(http, target).catch((refused: NodeJS.ErrnoException) => refused);
     if (error === undefined) return;
+    if (performance.now() - readyAt > TOLD_AFTER_MS) {
+      readyAt = Number.POSITIVE_INFINITY;
+      server.emit('warning', { message: `${error.message}; trying on`, code: String(error.code) });
+    }
     await delay(RETRY_MS, undefined, { signal }).catch(() => {});
   }
 }

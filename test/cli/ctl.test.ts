@@ -2,7 +2,8 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { chmodSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { get } from 'node:http';
+import { createServer, get } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { PreforkStatus } from 'forkbeard/prefork';
@@ -110,6 +111,54 @@ describe('forkbeard ctl', { timeout: 60_000 * slow }, () => {
     expect(readdirSync(folder, { recursive: true }).filter((name) => String(name).endsWith('.ctl'))).toEqual(
       [],
     );
+  });
+
+  it('stays with the old monitor when a stranger has the metrics of the new one', async () => {
+    const stranger = createServer().listen(0, '127.0.0.1');
+    await once(stranger, 'listening');
+    const { port } = stranger.address() as AddressInfo;
+    const config = join(folder, 'metrics.json');
+    const metrics = join(folder, 'stays.sock');
+    writeFileSync(config, JSON.stringify({ metrics: `unix://${metrics}` }));
+    const server = serve(app, ['--config', config]);
+    await server.url();
+    writeFileSync(config, JSON.stringify({ metrics: `tcp://127.0.0.1:${port}` }));
+    const { code, stderr } = await forkbeard(['ctl', 'upgrade']);
+    expect(code).toBe(1);
+    expect(stderr).toContain('exit code 42');
+    expect(server.stderr).toContain(`tcp://127.0.0.1:${port} (metrics)`);
+    expect(await status()).toMatchObject({ pid: server.child.pid, state: 'ready' });
+    expect(await readiness(metrics)).toBe(200);
+    expect(await server.stop()).toBe(0);
+    stranger.close();
+  });
+
+  it('stays with the old monitor when the new one cannot have the control socket', async () => {
+    const [path, control, gate] = ['gated.mjs', 'gated.ctl', 'gate'].map((name) => join(folder, name)) as [
+      string,
+      string,
+      string,
+    ];
+    writeFileSync(
+      path,
+      `import { existsSync } from 'node:fs';
+       while (existsSync(${JSON.stringify(gate)})) await new Promise((resolve) => setTimeout(resolve, 10));
+       export default (req, res) => res.end('hello');`,
+    );
+    const server = serve(path, ['--control', control]);
+    const url = await server.url();
+    writeFileSync(gate, '');
+    server.child.kill('SIGUSR2');
+    // The new one has asked who has the socket, and loads.
+    await server.event('listening', 2);
+    rmSync(control);
+    mkdirSync(control);
+    rmSync(gate);
+    expect(await server.event('upgrade-failed')).toMatchObject({ level: 'error' });
+    expect(server.lines.filter(({ event }) => event === 'upgrade-done')).toEqual([]);
+    expect((await fetch(url)).status).toBe(200);
+    expect(await server.stop()).toBe(0);
+    rmSync(control, { recursive: true });
   });
 
   it('asks which one when there are two', async () => {

@@ -319,10 +319,22 @@ describe('a server', { timeout: 60_000 * slow }, () => {
   });
 
   it('gives the application what its options say', async () => {
-    writeFileSync(join(folder, 'greeting.env'), 'GREETING=ahoy\n');
+    writeFileSync(join(folder, 'greeting.env'), 'GREETING=ahoy\nNODE_OPTIONS=--max-old-space-size=333\n');
     const flags = ['--env-file', 'greeting.env', '--rlimit', 'nofile=300', '--rlimit', 'core=0'];
-    const server = serve(app, flags);
-    const [, pid] = /^ahoy from (\d+)$/.exec(await (await fetch(await server.url())).text()) ?? [];
+    const told = join(folder, 'told.mjs');
+    writeFileSync(
+      told,
+      `import { getHeapStatistics } from 'node:v8';
+       const heap = getHeapStatistics().heap_size_limit / 2 ** 20;
+       const { pid, env: { GREETING: greeting } } = process;
+       export default (req, res) => res.end(JSON.stringify({ pid, greeting, heap }));`,
+    );
+    const server = serve(told, flags);
+    const { pid, greeting, heap } = JSON.parse(await (await fetch(await server.url())).text());
+    expect(greeting).toBe('ahoy');
+    // Of which the young generation is some.
+    expect(heap).toBeGreaterThan(300);
+    expect(heap).toBeLessThan(600);
     const limits = readFileSync(`/proc/${pid}/limits`, 'latin1');
     expect(limits).toMatch(/^Max open files +300 +300 /m);
     expect(limits).toMatch(/^Max core file size +0 +0 /m);

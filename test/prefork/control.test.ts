@@ -198,7 +198,7 @@ describe('the file', () => {
     other.close();
   });
 
-  it('of the server that started this process stays with it until this one is ready', async () => {
+  it('of the server that started this process stays with it until this one succeeds it', async () => {
     const path = join(folder, `${count++}.sock`);
     // What answers names our own parent.
     const before = createServer((_, response) =>
@@ -211,8 +211,8 @@ describe('the file', () => {
     const server = new FakeServer();
     control.attach(server);
     expect((await ask(path, 'GET', 'status')).body).toMatchObject({ pid: process.ppid });
-    server.becomeReady();
-    await expect.poll(async () => (await ask(path, 'GET', 'status')).body).toMatchObject({ pid: server.pid });
+    await control.succeed();
+    expect((await ask(path, 'GET', 'status')).body).toMatchObject({ pid: server.pid });
     before.close();
   });
 

@@ -9,7 +9,9 @@ import { launch } from '../../process/spawn.ts';
 import { spawnRequest } from '../../process/spawn-options.ts';
 import { systemError } from '../../sys/errors.ts';
 import { close, ESRCH, kill } from '../../sys/index.ts';
+import type { Plan } from '../plan.ts';
 import { CHANNEL } from '../worker/inheritance.ts';
+import { variables } from '../worker/surroundings.ts';
 
 export interface Child {
   readonly pid: number;
@@ -23,6 +25,7 @@ export interface Program {
   /** Path of its entry module. */
   readonly entry: string;
   readonly scoreboard: number;
+  readonly plan: Plan;
 }
 
 export function spawnChild(
@@ -38,7 +41,7 @@ export function spawnChild(
     spawnRequest({
       command: [process.execPath, ...nodeOptions(), program.entry],
       stdio: Object.fromEntries(inherited.map((fd, index) => [CHANNEL + index, fd])),
-      env: environment(),
+      env: { ...environment(), ...forNodeItself(program.plan) },
       // What a terminal sends is the monitor's to answer.
       group: 'new',
       parentDeathSignal,
@@ -104,6 +107,17 @@ function environment(): Record<string, string | undefined> {
   const env = { ...process.env };
   for (const name of OURS_ALONE) delete env[name];
   return env;
+}
+
+/** The rest of its variables a process reads for itself: this one is too late then. */
+function forNodeItself(plan: Plan): Record<string, string | undefined> {
+  try {
+    const { NODE_OPTIONS } = variables(plan);
+    return NODE_OPTIONS === undefined ? {} : { NODE_OPTIONS };
+  } catch {
+    // The process finds that out as well, and says so.
+    return {};
+  }
 }
 
 /** Of systemd's, and of a monitor that hands over to us. */

@@ -38,6 +38,8 @@ export interface ServerOptions {
   signals?: boolean;
   /** The command that a new monitor is started with for an upgrade. Default: the one that started this process. */
   command?: readonly [string, ...string[]];
+  /** What is still to be done when a successor's workers are ready, before the service is handed over to it. */
+  beforeHandover?: () => Promise<void>;
   /** Entry module of the application's processes. */
   entry?: string;
   /** How often memory is looked at, ms. */
@@ -115,7 +117,7 @@ class Server extends EventEmitter<PreforkEvents> implements PreforkServer {
       inherited: handover?.listeners ?? [],
       onBusy: ({ message, code }, delay) => this.#warn(`${message}; trying again in ${delay} ms`, code),
     });
-    const program = { entry: options.entry ?? workerEntry, scoreboard: fd };
+    const program = { entry: options.entry ?? workerEntry, scoreboard: fd, plan };
     this.#pool = new Pool(plan.workers);
     this.#molds = new Molds(loop, plan, program, this.#listeners, {
       onReady: ({ pid, generation }, { ms }) => {
@@ -216,9 +218,23 @@ class Server extends EventEmitter<PreforkEvents> implements PreforkServer {
     const ms = Math.round(monotonic() - this.#startedAt);
     this.#standing.state = 'ready';
     this.emit('ready', { workers: this.#pool.target, generation, ms });
-    this.#service.ready();
+    if (this.#service.isOurs) this.#service.ready();
+    else void this.#offerToFollow();
     this.#everComplete = true;
     this.#readiness.resolve();
+  }
+
+  /** Whoever follows does all that the one before did; if it cannot, that one goes on. */
+  async #offerToFollow(): Promise<void> {
+    try {
+      await this.#options.beforeHandover?.();
+    } catch (error) {
+      const { message, exitCode = EXIT.system } = error as Error & { exitCode?: number };
+      this.#warn(message);
+      this.#giveUp(exitCode, message);
+      return;
+    }
+    this.#service.ready();
   }
 
   #reloading(generation: number): void {

@@ -4,6 +4,7 @@
  * drains. Until then the old one serves as ever, and if the successor ends, or takes too long, nothing has happened.
  * `Upgrade` is the old monitor's side, `Handover` the new one's.
  */
+import type { ListenTarget } from '../../daemon/listen.ts';
 import type { SpawnedProcess } from '../../process/contract.ts';
 import type { Loop } from '../../process/loop.ts';
 import { stateError } from '../../sys/errors.ts';
@@ -24,6 +25,8 @@ interface Announced {
   listeners: Inherited[];
   /** The path of its control socket. */
   control: string | false;
+  /** Where its metrics are. */
+  metrics: ListenTarget | null;
 }
 
 /** Where the successor finds it, as JSON. */
@@ -78,7 +81,8 @@ export class Upgrade {
     });
     this.ready.catch(() => {});
     const renumbered = listeners.map(({ target }, index) => ({ target, fd: FIRST_LISTENER + index }));
-    const handover: Announced = { channel: CHANNEL, listeners: renumbered, control: plan.control };
+    const { control, metrics } = plan;
+    const handover: Announced = { channel: CHANNEL, listeners: renumbered, control, metrics };
     try {
       this.#child = loop.spawn({
         command,
@@ -183,14 +187,18 @@ export function announcedDescriptors(env: Environment): number[] {
   return targets.filter((fd) => fd !== undefined).map(Number);
 }
 
-/** This process was started to follow another monitor, and has not begun to yet. */
-export function isSuccessor(env: Environment): boolean {
-  return announced(env) !== undefined;
-}
-
 /** The control socket of the monitor before it: a successor has the same one, unless it is told another. */
 export function announcedControl(env: Environment): string | false | undefined {
   return announced(env)?.control;
+}
+
+/** Whether the monitor before it has that address for its metrics, so that it will be free. */
+export function willBeFree(env: Environment, { kind, ...target }: ListenTarget): boolean {
+  const metrics = announced(env)?.metrics;
+  if (metrics?.kind !== kind) return false;
+  // Another address of the same port may be the same one: 0.0.0.0 has all of them.
+  const place = (at: object) => ('port' in at ? at.port : 'path' in at ? at.path : undefined);
+  return place(metrics) === place(target);
 }
 
 function announced(env: Environment): Announced | undefined {

@@ -28,7 +28,7 @@ type Settings = Pick<Plan, 'uid' | 'gid' | 'groups' | 'umask' | 'rlimits' | 'cwd
 /** Throws a SurroundingsError: the application must not be loaded then. */
 export function takeUp(plan: Settings): void {
   // Read with the monitor's rights: secrets are often root's alone.
-  takeEnvironment(plan);
+  Object.assign(process.env, variables(plan));
   // Raising a hard limit takes the monitor's rights, too.
   limit(plan);
   become(plan);
@@ -37,16 +37,14 @@ export function takeUp(plan: Settings): void {
 }
 
 /** What is set already goes before files, as with `node --env-file`; `env` goes before both. */
-function takeEnvironment({ envFiles, env }: Settings): void {
-  const given = new Set(Object.keys(process.env));
+export function variables({ envFiles, env }: Pick<Plan, 'envFiles' | 'env'>): NodeJS.ProcessEnv {
+  const fromFiles: NodeJS.ProcessEnv = {};
   for (const file of envFiles) {
     attempt(EXIT.boot, `Cannot read the environment file ${file}`, () => {
-      for (const [name, value] of Object.entries(parseEnv(readFileSync(file, 'utf8')))) {
-        if (!given.has(name)) process.env[name] = value;
-      }
+      Object.assign(fromFiles, parseEnv(readFileSync(file, 'utf8')));
     });
   }
-  Object.assign(process.env, env);
+  return { ...fromFiles, ...process.env, ...env };
 }
 
 /** Here and not as the process is started: Node raises its limit of descriptors to the hard one. */
