@@ -8,6 +8,7 @@ export const columnsOfWorkers = [
   { title: 'PSS MB', key: 'readyPss', digits: 1 },
   { title: 'served: USS MB', key: 'servedUss', digits: 1 },
   { title: 'PSS MB', key: 'servedPss', digits: 1 },
+  { title: 'all together MB', key: 'together', digits: 0 },
 ];
 
 /** `fresh`: made of what was just loaded. `warm`: made of what has answered requests before. */

@@ -1,7 +1,7 @@
 // A daemon of PM2's with a home of its own, for the peers that are served by PM2.
 import { execFile } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -22,6 +22,8 @@ export async function daemon() {
     ).stdout;
   await pm2(['ping']);
   return {
+    /** The daemon’s. */
+    pid: Number(readFileSync(join(home, 'pm2.pid'), 'latin1')),
     /** Gives the port, once somebody listens there: the command does not always wait for it. */
     async start(script, workers) {
       const port = await freePort();

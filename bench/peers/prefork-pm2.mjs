@@ -11,6 +11,7 @@ try {
       return Array(workers).fill(port);
     },
     () => pm2.pids(),
+    { root: pm2.pid },
   );
 } finally {
   await pm2.end();

@@ -18,7 +18,7 @@ if (!isMainThread) {
       return Promise.all(threads.map(async (thread) => (await once(thread, 'message'))[0]));
     },
     () => [process.pid],
-    (_, port) => port,
+    { who: (_, port) => port },
   );
   process.exit();
 }

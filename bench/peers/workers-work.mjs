@@ -1,7 +1,7 @@
 // Times workers and weighs them, for the worker peers. A peer supplies `start()`, which starts all workers and gives (a
 // promise of) the port of each, which may be the same, once they listen, and `pids()`, (a promise of) the processes that
 // they are in, which nobody is timed for.
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { createServer, get } from 'node:http';
 
 export const [workers, requests] = process.argv.slice(2, 4).map(Number);
@@ -48,6 +48,18 @@ function weigh(pids) {
   return { uss: uss / 1024 / workers, pss: pss / 1024 / workers };
 }
 
+/** A process and all that come of it: what they have for themselves, and what they share, once. */
+function weighAll(root) {
+  const pids = [root];
+  for (const pid of pids) {
+    for (const task of readdirSync(`/proc/${pid}/task`)) {
+      const children = readFileSync(`/proc/${pid}/task/${task}/children`, 'latin1');
+      pids.push(...children.trim().split(' ').filter(Boolean).map(Number));
+    }
+  }
+  return weigh(pids).pss * workers;
+}
+
 /** What asks is compiled by asking others: that is nothing that workers take time for. */
 async function practise() {
   const server = createServer((_, response) => response.end('{}'));
@@ -56,7 +68,8 @@ async function practise() {
   await new Promise((resolve) => server.close(resolve));
 }
 
-export async function measure(start, pids, who = ({ pid }) => pid) {
+/** `root`: the process that the workers come of. */
+export async function measure(start, pids, { who = ({ pid }) => pid, root = process.pid } = {}) {
   await practise();
   const before = performance.now();
   const ports = await start();
@@ -65,6 +78,7 @@ export async function measure(start, pids, who = ({ pid }) => pid) {
   const ready = weigh(await pids());
   await askAll(ports, requests, who);
   const served = weigh(await pids());
+  const together = weighAll(root);
   console.log(
     JSON.stringify({
       answered,
@@ -72,6 +86,7 @@ export async function measure(start, pids, who = ({ pid }) => pid) {
       readyPss: ready.pss,
       servedUss: served.uss,
       servedPss: served.pss,
+      together,
     }),
   );
 }

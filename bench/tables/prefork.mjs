@@ -37,7 +37,8 @@ export function tables({ smoke }) {
         `${workers} workers of an application that has express, fastify and typescript loaded, from the order until each has ` +
         `answered one request, and after each has answered ${requests}. forkbeard’s mold and PM2’s daemon are there before; ` +
         '“reforked”: the mold was made of a worker that had answered as many. Memory is the mean of the workers: USS is what ' +
-        'only that process has, PSS counts what is shared by parts.',
+        'only that process has, PSS counts what is shared by parts. All together: the PSS of the workers that have served and ' +
+        'of what stands above them (monitor and mold, cluster’s first process, PM2’s daemon).',
       repetitions: 5,
       peers: [
         peer(LOADED, ['fastify'], 'prefork-forkbeard', workers, requests, 'loaded'),

@@ -27,7 +27,8 @@ export function tables({ smoke }) {
         'answered one request (ready), and after each has answered ' +
         `${requests} (served). For forkbeard the mold, which has loaded the application and has answered ${requests} requests, is there ` +
         'before; the others’ parent has nothing to load. Memory is the mean of the workers, without their parent: USS is ' +
-        'what only that process has, PSS counts what is shared by parts. Threads have one process together, which is divided.',
+        'what only that process has, PSS counts what is shared by parts; all together is the PSS of those that ' +
+        'have served and of their parent. Threads have one process together, which is divided.',
       repetitions: 5,
       peers: [
         peer(OURS, 'workers-forkbeard', ['--expose-gc']),
