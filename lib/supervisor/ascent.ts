@@ -131,7 +131,7 @@ export class Ascent {
       case 'nothing':
         return null;
       case 'orphaned':
-        this.#life.lost = found.record.runId;
+        this.#life.lost = { runId: found.record.runId, first: found.record };
         this.#tellOf(found.orphans);
         return null;
       case 'elsewhere':
@@ -143,8 +143,9 @@ export class Ascent {
 
   /** What was left of a run whose shim was killed, and could not be seen, or not be ended, when that happened. */
   #endLost(): void {
-    if (this.#life.lost === null) return;
-    const orphans = endRun(this.#life.lost).filter(({ spared }) => spared === null);
+    const { lost } = this.#life;
+    if (lost === null) return;
+    const orphans = endRun(lost.runId, lost.first).filter(({ spared }) => spared === null);
     if (orphans.length > 0) this.#life.tell({ event: 'orphans', orphans });
   }
 
@@ -216,7 +217,10 @@ export class Ascent {
       lock: this.#life.traces.lock,
       isRunning: () => this.#life.around.state.find(this.#life.name).verdict === 'running',
       runIds: () => this.#life.runIds,
-      left: () => (this.#life.lost === null ? [] : pidsOfRun(this.#life.lost)),
+      left: () => {
+        const { lost } = this.#life;
+        return lost === null ? [] : pidsOfRun(lost.runId, lost.first);
+      },
       ask: async (command: readonly [string, ...string[]]) => {
         const { env, settings } = this.#life.options;
         const { loop } = this.#life.around;
@@ -305,7 +309,7 @@ export class Ascent {
 
   /** Whose shim was killed has perhaps left something behind. */
   #count(run: Run | null, { how, orphans }: RunEnd): void {
-    this.#life.lost = how === 'lost' ? (run?.id ?? null) : null;
+    this.#life.lost = how === 'lost' && run !== null ? { runId: run.id, first: run.first } : null;
     this.#tellOf(orphans);
   }
 

@@ -111,6 +111,16 @@ export function initialVariable(pid: number, name: string): string | undefined |
   }
 }
 
+/** It has written something else where its environment was, as who gives himself a title does. False when that cannot be read. */
+export function hasNoEnvironment(pid: number): boolean {
+  try {
+    return !environmentOf(pid).includes('=');
+  } catch (error) {
+    if (isShortage(error)) throw error;
+    return false;
+  }
+}
+
 /** The program and its arguments, for people to read. */
 export function commandOf(pid: number): string {
   try {

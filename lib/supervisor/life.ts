@@ -7,6 +7,7 @@ import type { Loop } from '../process/loop.ts';
 import { type Checkup, HALTED } from './checkup.ts';
 import { type Clock, clockOf } from './clock.ts';
 import type { Elsewhere } from './elsewhere.ts';
+import type { Identity } from './identity.ts';
 import { HeldSockets } from './listen.ts';
 import type { Notices } from './notices.ts';
 import type { Run, RunEnd } from './run.ts';
@@ -62,8 +63,8 @@ export class Life {
   other: Elsewhere | null = null;
   /** The last few: whoever is still on his way out belongs to one of them. */
   runIds: readonly string[] = [];
-  /** The last run's id, when its shim was killed: nobody has seen the last of it go. */
-  lost: string | null = null;
+  /** The last run, when its shim was killed: nobody has seen the last of it go. */
+  lost: { readonly runId: string; readonly first: Identity | null } | null = null;
   problem: string | null = null;
   lastExit: ExitStatus | null = null;
   /** It is down for a moment: whoever stopped it starts it again, and its clients wait that long. */

@@ -2,12 +2,15 @@
  * The last resort: processes that carry a run's id in their environment although their shim is gone. The normal result
  * is none; whatever is found is evidence of something that went wrong, and is handed back as such. Only what is surely of
  * that run is ended: its id, our user, and a pidfd that was opened before all of it was read. Without pidfds nobody is.
+ *
+ * Servers that give themselves a title write it over their environment (nginx's workers, PostgreSQL's, Redis). They are
+ * known by their process group: its number is nobody else's while one of it lives.
  */
 import { readdirSync, statSync } from 'node:fs';
 import { nativeChild } from '../process/native.ts';
 import { signalNumber } from '../sys/signals.ts';
 import { isShortage } from './attempt.ts';
-import { commandOf, factsOf, type Identity, initialVariable, match } from './identity.ts';
+import { commandOf, factsOf, hasNoEnvironment, type Identity, initialVariable, match } from './identity.ts';
 
 export interface Orphan {
   readonly pid: number;
@@ -18,8 +21,11 @@ export interface Orphan {
   readonly spared: string | null;
 }
 
-/** Living processes of that run. This process is never one of them. Throws what we lack to see them. */
-export function pidsOfRun(runId: string): number[] {
+/**
+ * Living processes of that run. This process is never one of them. Throws what we lack to see them. `first`: what was
+ * written down as its first process, whose number is its group's.
+ */
+export function pidsOfRun(runId: string, first: Identity | null = null): number[] {
   let entries: string[];
   try {
     entries = readdirSync('/proc');
@@ -29,11 +35,21 @@ export function pidsOfRun(runId: string): number[] {
   }
   return entries
     .map(Number)
-    .filter((pid) => Number.isInteger(pid) && pid !== process.pid && isOf(pid, runId));
+    .filter((pid) => Number.isInteger(pid) && pid !== process.pid && isOf(pid, runId, first));
 }
 
-function isOf(pid: number, runId: string): boolean {
-  return initialVariable(pid, 'FORKBEARD_RUN_ID') === runId && factsOf(pid) !== 'gone';
+function isOf(pid: number, runId: string, first: Identity | null): boolean {
+  const named = initialVariable(pid, 'FORKBEARD_RUN_ID');
+  if (named === runId) return factsOf(pid) !== 'gone';
+  return named === undefined && first !== null && isOfGroup(pid, first) && hasNoEnvironment(pid);
+}
+
+/** Of the group that this process leads or led. Not when its number has become another's, whose group it would be then. */
+function isOfGroup(pid: number, first: Identity): boolean {
+  const facts = factsOf(pid);
+  if (typeof facts === 'string' || facts.group !== first.pid) return false;
+  if (first.startTime === null || first.bootId === null || facts.startTime < first.startTime) return false;
+  return ['same', 'gone'].includes(match(first));
 }
 
 /**
@@ -50,19 +66,19 @@ export function endRun(runId: string, first: Identity | null = null): Orphan[] {
   }
   // Who is told may have made another one before he heard it.
   for (let turn = 0; turn < 10; turn++) {
-    const news = seenOf(runId).filter((pid) => !found.has(pid));
+    const news = seenOf(runId, first).filter((pid) => !found.has(pid));
     if (news.length === 0) break;
     for (const pid of news) {
-      const orphan = end(pid, runId, () => isOf(pid, runId));
+      const orphan = end(pid, runId, () => isOf(pid, runId, first));
       if (orphan !== null) found.set(pid, orphan);
     }
   }
   return [...found.values()];
 }
 
-function seenOf(runId: string): number[] {
+function seenOf(runId: string, first: Identity | null): number[] {
   try {
-    return pidsOfRun(runId);
+    return pidsOfRun(runId, first);
   } catch {
     return [];
   }

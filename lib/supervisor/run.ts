@@ -6,6 +6,7 @@
 import type { ExitStatus } from '../process/contract.ts';
 import type { Loop } from '../process/loop.ts';
 import { stateError } from '../sys/errors.ts';
+import { bootId, type Identity } from './identity.ts';
 import { endRun, type Orphan } from './orphans.ts';
 import { type Peer, Shim, type ShimEvents, type ShimOptions, type Started, type StopStep } from './shim.ts';
 
@@ -188,10 +189,20 @@ export class Run {
           return;
         }
         const how = this.#refused || isEmpty ? 'clean' : 'lost';
-        over({ exit: this.exit, how, orphans: how === 'lost' && this.id !== '' ? endRun(this.id) : [] });
+        over({
+          exit: this.exit,
+          how,
+          orphans: how === 'lost' && this.id !== '' ? endRun(this.id, this.first) : [],
+        });
       },
     };
     this.shim = connect(heard);
+  }
+
+  /** Its first process. Null before it has started. */
+  get first(): Identity | null {
+    const { info } = this;
+    return info === null ? null : { pid: info.pid, startTime: info.startTime, bootId: bootId() };
   }
 
   /** What was adopted is somebody's now, who has said so: what happened to it is told from here on. */

@@ -5,7 +5,7 @@
  */
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { isShortage } from './attempt.ts';
-import { initialVariable } from './identity.ts';
+import { type Identity, initialVariable } from './identity.ts';
 import { endRun, type Orphan, pidsOfRun } from './orphans.ts';
 import { lockHolders, NAME, type StateDirectory } from './state.ts';
 
@@ -15,11 +15,17 @@ export function sweep(
   onUnseen: (code: string) => void = () => {},
 ): Map<string, Orphan[]> {
   const found = new Map<string, Orphan[]>();
+  const look = (service: string, runId: string, first: Identity | null) => {
+    if (isLookedAfter(state, service, runId)) return;
+    const orphans = endRun(runId, first);
+    if (orphans.length > 0) found.set(service, [...(found.get(service) ?? []), ...orphans]);
+  };
   try {
-    for (const [runId, service] of runsOf(state)) {
-      if (isLookedAfter(state, service, runId)) continue;
-      const orphans = endRun(runId);
-      if (orphans.length > 0) found.set(service, [...(found.get(service) ?? []), ...orphans]);
+    for (const [runId, service] of runsOf(state)) look(service, runId, null);
+    // Who has no environment any more is known by his group alone, and that by its record.
+    for (const service of state.services()) {
+      const { verdict, record } = state.find(service);
+      if (verdict === 'stale' && record !== null) look(service, record.runId, record);
     }
   } catch (error) {
     if (!isShortage(error)) throw error;

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { sys } from 'forkbeard';
 import { describe, expect, test } from 'vitest';
 import { PATIENCE } from '../process/support.ts';
-import { alive, eventually, folder, marked, shell } from './support.ts';
+import { alive, eventually, folder, marked, shell, TITLED, titledOf } from './support.ts';
 import { pidOf, Watched } from './watched.ts';
 
 describe('a start', () => {
@@ -280,6 +280,19 @@ describe('a service that ends', () => {
     expect(x.of('orphans')[0]?.orphans.length).toBeGreaterThanOrEqual(2);
     expect(marked(`FORKBEARD_RUN_ID=${runId}`)).toEqual([]);
     expect(x.of('backoff')[0]).toMatchObject({ cause: 'shim-lost' });
+  });
+
+  test('with its shim is started again without those of it that have written a title over their environment', async () => {
+    const x = new Watched(`${TITLED} & exec sleep 1000`);
+    await x.it.start();
+    const first = x.it.status().pid as number;
+    const titled = await titledOf(first);
+    process.kill(x.state.find('x').record?.shim.pid as number, 'SIGKILL');
+    await x.nth('ready', 2);
+    const told = x.of('orphans').flatMap(({ orphans }) => orphans);
+    expect(told).toContainEqual(expect.objectContaining({ pid: titled, spared: null }));
+    expect(alive(titled)).toBe(false);
+    expect(x.it.status().pid).not.toBe(first);
   });
 });
 

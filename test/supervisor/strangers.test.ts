@@ -1,5 +1,5 @@
 /** Who is left alone: whatever a record says of him, whatever he is called, and whoever looks meanwhile. */
-import { type ChildProcessByStdio, spawn } from 'node:child_process';
+import { type ChildProcess, type ChildProcessByStdio, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import type { Readable } from 'node:stream';
@@ -10,7 +10,7 @@ import { bootId, factsOf, identify, initialVariable, match } from '../../dist/su
 import { endRun } from '../../dist/supervisor/orphans.js';
 import { StateDirectory } from '../../dist/supervisor/state.js';
 import { sweep } from '../../dist/supervisor/sweep.js';
-import { alive, environment, eventually, folder, marked } from './support.ts';
+import { alive, environment, eventually, folder, marked, TITLED, titledOf } from './support.ts';
 import { pidOf, Watched } from './watched.ts';
 
 const NOBODY = { pid: 2 ** 22 + 1, startTime: 5 };
@@ -32,7 +32,7 @@ const sleeper = (env: Record<string, string> = {}) => {
 };
 
 /** Reaped by this process: then he is gone, and not merely a zombie. */
-async function end({ child }: ReturnType<typeof sleeper>): Promise<void> {
+async function end({ child }: { readonly child: ChildProcess }): Promise<void> {
   if (child.exitCode !== null || child.signalCode !== null) return;
   const ended = once(child, 'exit');
   child.kill('SIGKILL');
@@ -135,6 +135,32 @@ describe.runIf(process.platform === 'linux')('a record of a first process and of
     const found = await findRunning('x', { loop: Loop.current(), state, events: hearing, signal });
     expect([state.find('x').verdict, found.kind]).toEqual(['stale', 'nothing']);
     expect(alive(first.pid)).toBe(true);
+  });
+
+  test('ends who has no environment by his group, while its number is surely that group’s, and nobody else of it', async () => {
+    const leader = spawn('/bin/sh', ['-c', `${TITLED} & sleep 1000 & echo $!; wait`], {
+      detached: true,
+      env: environment(),
+      stdio: ['ignore', 'pipe', 'ignore'],
+    });
+    onTestFinished(() => end({ child: leader }));
+    const named = Number(String((await once(leader.stdout, 'data'))[0]));
+    const titled = await titledOf(leader.pid as number);
+    const it = identify(leader.pid as number) as NonNullable<ReturnType<typeof identify>>;
+    const another = { ...it, startTime: (it.startTime as number) - 1 };
+    expect(endRun('nobody-has-this', another)).toEqual([]);
+    await end({ child: leader });
+    for (const first of [
+      null,
+      { ...it, bootId: 'of another start' },
+      { ...it, startTime: null },
+      { ...it, startTime: 2 ** 40 },
+    ])
+      expect(endRun('nobody-has-this', first)).toEqual([]);
+    expect(endRun('nobody-has-this', it)).toMatchObject([{ pid: titled, spared: null }]);
+    await eventually('its end', () => !alive(titled));
+    expect(alive(named)).toBe(true);
+    process.kill(named, 'SIGKILL');
   });
 
   test('never ends who reads it, nor the run that he is of', () => {

@@ -158,6 +158,34 @@ export function marked(setting: string): number[] {
     });
 }
 
+/** A command that writes a title over its environment, as nginx's workers do. Nobody finds it by that: it ends by itself. */
+export const TITLED = `perl -e '$0 = "titled"; sleep 120'`;
+
+/** The one of that process group that has done so. */
+export async function titledOf(group: number): Promise<number> {
+  let found: number | undefined;
+  const isIt = (pid: number) => {
+    try {
+      const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
+      const isOfGroup = Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[2]) === group;
+      return (
+        isOfGroup &&
+        alive(pid) &&
+        /^titled\s*$/.test(readFileSync(`/proc/${pid}/cmdline`, 'latin1').replaceAll('\0', ''))
+      );
+    } catch {
+      return false;
+    }
+  };
+  await eventually('a title', () => {
+    found = readdirSync('/proc')
+      .map(Number)
+      .find((pid) => pid > 0 && isIt(pid));
+    return found !== undefined;
+  });
+  return found as number;
+}
+
 /** What no event tells of: the state of processes that are nobody's here. */
 export async function eventually(what: string, holds: () => boolean): Promise<void> {
   const deadline = performance.now() + PATIENCE;

@@ -10,7 +10,18 @@ import { describe, expect, test } from 'vitest';
 import { readRecord } from '../../dist/supervisor/state.js';
 import { PATIENCE } from '../process/support.ts';
 import { Overseen, script, sleeper } from './overseen.ts';
-import { alive, eventually, fixture, folder, marked, type Running, run, within } from './support.ts';
+import {
+  alive,
+  eventually,
+  fixture,
+  folder,
+  marked,
+  type Running,
+  run,
+  TITLED,
+  titledOf,
+  within,
+} from './support.ts';
 
 type One = { pid: number; state: string; owned: boolean };
 type Told = Record<string, One>;
@@ -122,6 +133,24 @@ describe('a supervisor that is killed', () => {
     expect(next.of('orphans')).toMatchObject([{ service: 'a', orphans: [{ pid: daemon, spared: null }] }]);
     expect(next.of('swept')[0]).toMatchObject({ when: 'start', orphans: 1 });
     await eventually('its end', () => !alive(daemon as number));
+    expect(next.state('a')).toBe('running');
+  });
+
+  test('with a shim of its own killed before it leaves one without an environment, which the next one knows by its group', async () => {
+    const stateDir = folder();
+    const services = { a: script(`${TITLED} & exec sleep 1000`) };
+    const it = supervise({ stateDir, services });
+    const { a } = (await it.next()) as Told;
+    const titled = await titledOf((a as { pid: number }).pid);
+    process.kill(it.pid, 'SIGSTOP');
+    process.kill(shimOf(stateDir, 'a'), 'SIGKILL');
+    await it.kill('SIGKILL');
+    await eventually('the end of the first one', () => !alive((a as { pid: number }).pid));
+    expect(alive(titled)).toBe(true);
+    const next = new Overseen({ stateDir, services });
+    await next.it.start();
+    expect(next.of('orphans')).toMatchObject([{ service: 'a', orphans: [{ pid: titled, spared: null }] }]);
+    await eventually('its end', () => !alive(titled));
     expect(next.state('a')).toBe('running');
   });
 
