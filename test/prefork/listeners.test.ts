@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { Agent } from 'node:http';
@@ -7,6 +8,8 @@ import { sys } from 'forkbeard';
 import { describe, expect, test } from 'vitest';
 import { application, folder, get, HELLO, type Plan, serve } from './served.ts';
 import { methods } from './tiny-monitor.ts';
+
+const hasSs = spawnSync('ss', ['-V']).error === undefined;
 
 const tcp = (port: number) => ({ kind: 'tcp' as const, host: '127.0.0.1', port });
 
@@ -43,6 +46,13 @@ describe('an address', () => {
     await free();
     await server.hears('ready');
     expect(await server.port()).toBe(port);
+  });
+
+  test.runIf(hasSs)('has as much room for those who wait as was asked for', async () => {
+    const server = serve(application(HELLO).url, { plan: { backlog: 7 } });
+    await server.hears('ready');
+    const { stdout } = spawnSync('ss', ['-ltnH', `sport = :${await server.port()}`], { encoding: 'utf8' });
+    expect(stdout).toMatch(/^LISTEN +0 +7 /);
   });
 
   test('in use for good stops the start with exit code 42', async () => {

@@ -97,6 +97,8 @@ describe.each(methods)('a server whose workers are made by %s', (method) => {
       ({ id, pid }) => id === victim?.id && pid !== victim?.pid,
     );
     expect(next.generation).toBe(1);
+    // Milliseconds, in truth: it waits for no clock.
+    expect(next.at - record.at).toBeLessThan(5000);
     expect((await server.status()).ready).toBe(2);
     // Its end was the reason to start another one, and no time was waited for.
     expect(server.all('backoff')).toEqual([]);

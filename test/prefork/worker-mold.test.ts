@@ -9,7 +9,7 @@ import { promisify } from 'node:util';
 import { sys } from 'forkbeard';
 import { describe, expect, test } from 'vitest';
 import type { Entry } from '../../dist/prefork/scoreboard.js';
-import { folder } from './served.ts';
+import { application, folder } from './served.ts';
 import { ask, fixture, type MoldPeer, monitorForEach, until } from './tiny-monitor.ts';
 
 const start = monitorForEach();
@@ -22,6 +22,16 @@ describe('a mold', () => {
     const workers = await Promise.all(Array.from({ length: 8 }, () => monitor.worker('fork')));
     expect(new Set(workers.map(({ pid }) => pid)).size).toBe(8);
     expect(mold.heard.filter(({ type }) => type === 'forked').length).toBe(8);
+  });
+
+  test('has collected what loading left behind before it forks', async () => {
+    const { url } = application(`
+      const left = new WeakRef({ big: new Array(1000) });
+      export default (request, response) => response.end(String(left.deref() === undefined));
+    `);
+    const monitor = start('routes.mjs', { application: url });
+    await monitor.worker('fork');
+    expect((await ask(monitor.url)).body).toBe('true');
   });
 
   test('gives a worker the listener that is for it alone', async () => {
