@@ -24,6 +24,13 @@ namespace {
 
 // ---------------------------------------------------------------------------- for the fork, without JavaScript
 
+void LetGo() {
+  if (WorkerPool* pool = RedirectedPool()) {
+    ReleaseNodeThreads();
+    pool->Resume();
+  }
+}
+
 int Prepare(int64_t limit) {
   if (WorkerPool* pool = RedirectedPool()) {
     if (!pool->Quiesce(limit)) return -EBUSY;
@@ -32,16 +39,14 @@ int Prepare(int64_t limit) {
       return -EBUSY;
     }
   }
-  CopyHeapPages();
-  return 0;
+  int error = CopyHeapPages();
+  if (error < 0) LetGo();
+  return error;
 }
 
 void Parent() {
   LeaveHeapPagesOut();
-  if (WorkerPool* pool = RedirectedPool()) {
-    ReleaseNodeThreads();
-    pool->Resume();
-  }
+  LetGo();
 }
 
 int Child() {

@@ -14,7 +14,7 @@ struct ForkHooks {
 
   // Brings V8's background threads to rest between two tasks and makes its pages ones that a child gets a copy of. 0,
   // or -EBUSY when a task did not end within `limit` nanoseconds: no further task starts then, and once the calling
-  // thread has done what it has to do, prepare may be tried again.
+  // thread has done what it has to do, prepare may be tried again. Or another negative errno, and all is as it was.
   int (*prepare)(int64_t limit);
   // After a successful prepare, when there is no fork or in the parent after it.
   void (*parent)();

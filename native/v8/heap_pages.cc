@@ -61,9 +61,15 @@ class Ranges {
     for (auto [start, end] : others.ranges_) Add(start, end);
   }
   void Clear() { ranges_.clear(); }
-  void Advise(int advice) const {
-    // ENOMEM says that a part is not mapped, and all the rest was done (madvise(2)).
-    for (auto [start, end] : ranges_) madvise(reinterpret_cast<void*>(start), end - start, advice);
+  // 0, or a negative errno: of some range not all was done.
+  int Advise(int advice) const {
+    int result = 0;
+    for (auto [start, end] : ranges_) {
+      // ENOMEM says that a part is not mapped, and all the rest was done (madvise(2)).
+      if (madvise(reinterpret_cast<void*>(start), end - start, advice) < 0 && errno != ENOMEM)
+        result = -errno;
+    }
+    return result;
   }
 
  private:
@@ -73,6 +79,7 @@ class Ranges {
 Ranges ranges;
 pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 bool followed = false;  // no mark is made without our notice
+bool known = false;     // those that were made before have been found
 bool copied = false;    // the pages are marked for copying at present
 
 // What ours call on. A name would not do: in a program that is not position-independent it means the program's own
@@ -147,24 +154,33 @@ int ReadMarkedRanges() {
     bool unreserved = text.find(" nr") != text.npos;
     if (marked && (unreserved || start < kKernelPlaces)) found.Add(start, end);
   }
+  int error = ferror(smaps) != 0 ? -EIO : 0;
   free(line);
   fclose(smaps);
+  if (error < 0) return error;
   pthread_mutex_lock(&mutex);
-  // What was unmapped while we read does no harm: nobody else uses addresses of V8's choice.
+  // What a thread of somebody else's unmapped while we read does no harm: nobody else uses addresses of V8's choice.
   ranges.Add(found);
   pthread_mutex_unlock(&mutex);
   return 0;
 }
 
+bool CanReadMarkedRanges() {
+  FILE* smaps = fopen("/proc/self/smaps", "re");
+  if (smaps == nullptr) return false;
+  bool readable = fgetc(smaps) != EOF;
+  fclose(smaps);
+  return readable;
+}
+
 int Follow() {
   Program node = ProgramAt(AddressInNode());
   if (!node.found || node.dynamic == 0) return -ENOTSUP;
-  if (int error = ReadMarkedRanges(); error < 0) return error;
+  if (!CanReadMarkedRanges()) return -ENOTSUP;
   followed = ReplaceImport(node, "munmap", FollowedMunmap, &real_munmap) == 0 &&
              ReplaceImport(node, "madvise", FollowedMadvise, &real_madvise) == 0;
   PlaceHeapTogether(node);
-  // What other threads have marked in between; without the notices it is all read again before each fork.
-  return followed ? ReadMarkedRanges() : 0;
+  return 0;
 }
 
 }  // namespace
@@ -174,16 +190,26 @@ int FollowHeapPages() {
   return result;
 }
 
-void CopyHeapPages() {
+int CopyHeapPages() {
   if (!followed) {
     pthread_mutex_lock(&mutex);
     ranges.Clear();
     pthread_mutex_unlock(&mutex);
-    ReadMarkedRanges();
+  }
+  // Not when the following begins: a thread of V8's may be on its way to the kernel past us then, and while we read it
+  // waits there for the lock on the memory's list, to mark a page where we have looked already. Now none is.
+  if (!followed || !known) {
+    if (int error = ReadMarkedRanges(); error < 0) return error;
+    known = true;
   }
   pthread_mutex_lock(&mutex);
-  ranges.Advise(MADV_DOFORK);
+  if (int error = ranges.Advise(MADV_DOFORK); error < 0) {
+    ranges.Advise(MADV_DONTFORK);
+    pthread_mutex_unlock(&mutex);
+    return error;
+  }
   copied = true;
+  return 0;
 }
 
 void LeaveHeapPagesOut() {
