@@ -66,20 +66,17 @@ export async function becomesReady(
   for (let pause = FIRST_PAUSE; ; pause = Math.min(2 * pause, LONGEST_PAUSE)) {
     const stalls = new Stalls(clock);
     const before = clock.now();
-    const problem = await unlessAborted(question(Math.max(1, Math.min(timeout, left))), signal).catch(
-      (error) => {
-        stalls.stop();
-        throw error;
-      },
-    );
-    if (problem === null) {
+    let problem: Answer;
+    try {
+      problem = await unlessAborted(question(Math.max(1, Math.min(timeout, left))), signal);
+      if (problem === null) return null;
+      await sleep(clock, Math.min(pause, Math.max(0, left)), signal);
+    } finally {
+      // It would tick for ever, and keep the process.
       stalls.stop();
-      return null;
     }
-    await sleep(clock, Math.min(pause, Math.max(0, left)), signal);
-    const stalled = stalls.stop();
     if (problem instanceof NotAsked) continue;
-    left -= clock.now() - before - stalled;
+    left -= clock.now() - before - stalls.total;
     if (left <= 0) return problem;
   }
 }

@@ -1,11 +1,13 @@
 /** Questions to services: each kind alone, and what a service's starter makes of the answers. */
+
 import { existsSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer as createHttp } from 'node:http';
 import { createServer, type Server } from 'node:net';
 import { join } from 'node:path';
 import { Loop, sys } from 'forkbeard';
 import { describe, expect, onTestFinished, test } from 'vitest';
-import { PROBE_DEFAULTS } from '../../dist/supervisor/health.js';
+import type { Clock } from '../../dist/supervisor/clock.js';
+import { becomesReady, PROBE_DEFAULTS } from '../../dist/supervisor/health.js';
 import { ask, type Probe } from '../../dist/supervisor/probes.js';
 import { PATIENCE } from '../process/support.ts';
 import { alive, environment, folder, marked, shell } from './support.ts';
@@ -172,4 +174,32 @@ for word in ["READY=1", "RELOADING=1", "READY=1", "STOPPING=1"]:
       expect(x.it.status()).toMatchObject({ state: 'running', ready: expected === null });
     }
   });
+});
+
+test('who is asked until it is ready, and whose run ends meanwhile, leaves no timer behind', async () => {
+  const timers = new Set<object>();
+  const clock: Clock = {
+    now: () => performance.now(),
+    after: (ms, callback) => {
+      const timer = setTimeout(() => {
+        timers.delete(timer);
+        callback();
+      }, ms);
+      timers.add(timer);
+      return {
+        [Symbol.dispose]: () => {
+          timers.delete(timer);
+          clearTimeout(timer);
+        },
+      };
+    },
+  };
+  for (const answer of [async () => 'not yet', () => new Promise<never>(() => {})]) {
+    const over = new AbortController();
+    const asked = becomesReady(answer, { within: 60_000, timeout: 1000 }, clock, over.signal);
+    // In the pause after the first answer, and in the middle of a question.
+    setImmediate(() => over.abort(new Error('it ended')));
+    await expect(asked).rejects.toThrow('it ended');
+    expect(timers.size).toBe(0);
+  }
 });
