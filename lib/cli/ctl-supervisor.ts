@@ -87,26 +87,29 @@ function tell({ json = false }: CtlFlags, result: unknown, text: string): void {
   process.stdout.write(`${json ? JSON.stringify(result) : text}\n`);
 }
 
-/** A word that needs the name of a service. */
+/** A word that needs the names of services: one after the other, and no further when one is refused. */
 function aboutService<Result>(
   action: string,
   say: (result: Result, name: string) => [text: string, isDone: boolean],
 ): Word {
-  const nameOf = (name: string | undefined): string => {
-    if (name !== undefined && name !== '') return name;
+  const named = (names: readonly string[]): readonly string[] => {
+    if (names.length > 0 && !names.includes('')) return names;
     const hint = action === 'stop' ? '; shutdown stops them all, and the supervisor' : '';
     throw invalidOption('service', `${action} needs the name of a service${hint}`);
   };
   return {
-    check: ([name]) => {
-      nameOf(name);
+    check: (names) => {
+      named(names);
     },
-    run: async (connection, [name], flags) => {
-      const service = nameOf(name);
-      const result = (await connection.post(action, { service })) as Result;
-      const [text, isDone] = say(result, service);
-      tell(flags, result, text);
-      return isDone ? CTL_EXIT.done : CTL_EXIT.failed;
+    run: async (connection, names, flags) => {
+      let code: number = CTL_EXIT.done;
+      for (const service of named(names)) {
+        const result = (await connection.post(action, { service })) as Result;
+        const [text, isDone] = say(result, service);
+        tell(flags, result, text);
+        if (!isDone) code = CTL_EXIT.failed;
+      }
+      return code;
     },
   };
 }

@@ -96,8 +96,8 @@ for (const [group, usage, description] of [
   ],
   [
     'Of both:',
-    'stop [service]',
-    'a server: stop gracefully, and wait for it; a supervisor: stop this service, which it must be told',
+    'stop [service...]',
+    'a server: stop gracefully, and wait for it; a supervisor: stop these services, which it must be told',
   ],
   ['Of a server:', 'workers <n>', 'have n workers; +n and -n: so many more or fewer'],
   ['Of a server:', 'drain', 'stop all workers gracefully, keep the listeners'],
@@ -107,8 +107,12 @@ for (const [group, usage, description] of [
     'a new monitor, of the Node and the forkbeard that are installed now, takes over',
   ],
   ['Of a server:', 'kill <slot>', 'SIGKILL to the worker in this place; another one takes it'],
-  ['Of a supervisor:', 'start <service>', 'start it, with what it depends on, and wait until it is ready'],
-  ['Of a supervisor:', 'restart <service>', 'stop and start it, and wait until it is ready'],
+  [
+    'Of a supervisor:',
+    'start <service...>',
+    'start them, with what they depend on, and wait until they are ready',
+  ],
+  ['Of a supervisor:', 'restart <service...>', 'stop and start them, each until it is ready'],
   ['Of a supervisor:', 'signal <service> <signal>', 'send its first process a signal'],
   ['Of a supervisor:', 'tree', 'the services as they hang together'],
   ['Of a supervisor:', 'logs [service]', 'its last lines, or those of all services'],
@@ -125,7 +129,7 @@ for (const [group, usage, description] of [
       const { ctl: run } = await import('./ctl.ts');
       process.exitCode = await run(call.name(), call.args, call.optsWithGlobals());
     });
-  if (usage === 'stop [service]') command.option('--quick', 'of a server: cut what is in flight');
+  if (usage === 'stop [service...]') command.option('--quick', 'of a server: cut what is in flight');
   if (usage === 'logs [service]') command.option('-f, --follow', 'and go on, as lines come');
   // Else -1 would be an option.
   if (usage === 'workers <n>') command.allowUnknownOption();

@@ -21,6 +21,12 @@ export function time(ms: number): string {
   return seconds < 172_800 ? `${Math.floor(seconds / 3600)} h` : `${Math.floor(seconds / 86_400)} d`;
 }
 
+/** A span that somebody has set: to the millisecond, in the unit in which it is short. */
+export function span(ms: number): string {
+  if (ms < 1000) return `${ms} ms`;
+  return ms >= 60_000 && ms % 60_000 === 0 ? `${ms / 60_000} min` : `${ms / 1000} s`;
+}
+
 export function times(count: number): string {
   return count === 1 ? 'once' : `${count} times`;
 }

@@ -1,22 +1,31 @@
 /**
  * What of a service runs already, before it is started: nothing, an instance that has lost its supervisor and is taken
- * over, one that has another, or processes whose shim was killed, which are ended. Asked by a service's starter.
+ * over, one that has another (also one whose lock was removed), or processes whose shim was killed, which are ended. Asked by a service's starter.
  *
  * Believed is only what nobody else could have put there: the directory is ours, the record's facts are compared with the
  * process, and who listens at the socket holds the lock.
  */
 import type { Loop } from '../process/loop.ts';
+import { stateError } from '../sys/errors.ts';
+import { refusal } from './attempt.ts';
 import { type Clock, clockOf } from './clock.ts';
 import { sleep, unlessAborted } from './health.ts';
 import { endRun, type Orphan } from './orphans.ts';
 import { Run, type RunEvents } from './run.ts';
-import type { ServiceRecord, StateDirectory } from './state.ts';
+import { lockFile, type ServiceRecord, type StateDirectory } from './state.ts';
+import { findUntraced } from './untraced.ts';
 
 export type Found =
   | { readonly kind: 'nothing' }
   | { readonly kind: 'adopted'; readonly run: Run; readonly record: ServiceRecord | null }
   /** `supervisor`: whose it is, where that is known. */
-  | { readonly kind: 'elsewhere'; readonly record: ServiceRecord; readonly supervisor: number | null }
+  | {
+      readonly kind: 'elsewhere';
+      readonly record: ServiceRecord;
+      readonly supervisor: number | null;
+      /** Its lock is not at its path any more. */
+      readonly isUntraced?: boolean;
+    }
   /** It ran without a shim, and was ended as far as that may be done. */
   | { readonly kind: 'orphaned'; readonly record: ServiceRecord; readonly orphans: readonly Orphan[] };
 
@@ -26,6 +35,8 @@ export interface Search {
   readonly clock?: Clock | undefined;
   readonly events: RunEvents;
   readonly signal: AbortSignal;
+  /** Which file our last run had as its lock. While it is that one, whoever runs holds it. */
+  readonly lastLock?: string | null;
 }
 
 /** A shim that does not say who it is within this, ms, is kept from it, and left alone. */
@@ -51,9 +62,27 @@ export async function findRunning(service: string, search: Search): Promise<Foun
     } catch (error) {
       signal.throwIfAborted();
       const { code, supervisor = 0 } = error as NodeJS.ErrnoException & { supervisor?: number };
-      if (code !== 'ERR_FORKBEARD_BUSY') return elsewhere(record?.supervisor?.pid ?? null);
-      if (verdict === 'running') return elsewhere(supervisor > 0 ? supervisor : null);
-      if (clock.now() >= limit) return { kind: 'nothing' };
+      if (verdict === 'running')
+        return elsewhere(
+          code !== 'ERR_FORKBEARD_BUSY'
+            ? (record?.supervisor?.pid ?? null)
+            : supervisor > 0
+              ? supervisor
+              : null,
+        );
+      if (code !== 'ERR_FORKBEARD_BUSY') {
+        const { lock } = state.of(service);
+        const isKnown = search.lastLock != null && lockFile(lock) === search.lastLock;
+        const other = isKnown ? null : findUntraced(state, service);
+        if (other === null) return { kind: 'nothing' };
+        const { record, parent, shim } = other;
+        if (record !== null)
+          return { kind: 'elsewhere', record, supervisor: parent > 1 ? parent : null, isUntraced: true };
+        if (clock.now() >= limit) {
+          const text = `The shim of another instance (pid ${shim}) is there, and its lock was removed`;
+          throw refusal(stateError('LOCKED', text));
+        }
+      } else if (clock.now() >= limit) return { kind: 'nothing' };
     }
     await sleep(clock, AGAIN, signal);
   }

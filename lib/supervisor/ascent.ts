@@ -21,7 +21,7 @@ import { ask } from './probes.ts';
 import { Run, type RunEnd, type RunEvents } from './run.ts';
 import { Said } from './said.ts';
 import type { Started } from './shim.ts';
-import type { ServiceRecord } from './state.ts';
+import { lockFile, lockHolders, type ServiceRecord } from './state.ts';
 import { mayFollow } from './states.ts';
 
 export interface AscentAround {
@@ -39,6 +39,8 @@ export interface AscentAround {
 
 /** How soon to look again for what the owner of a lock writes down, ms. */
 const WRITING = 5;
+/** How often to look whether a service's lock is where others look for it, ms. */
+export const LOOK = 3000;
 
 export class Ascent {
   readonly #life: Life;
@@ -88,6 +90,7 @@ export class Ascent {
   async #bringUp(run: Run, began: number, signal: AbortSignal): Promise<void> {
     const { pid, ready } = run.info as Started;
     this.#beat(run);
+    this.#watchTraces(run);
     // It says so once, and has.
     if (ready) {
       this.#life.notices?.assumeReady();
@@ -126,7 +129,9 @@ export class Ascent {
   /** What of it runs already: as another's, or as ours from now on. */
   async #find(signal: AbortSignal): Promise<Run | 'elsewhere' | null> {
     const { loop, state, clock } = this.#life.around;
-    const found = await findRunning(this.#life.name, { loop, state, clock, events: this.#hearing(), signal });
+    const { lastLock } = this.#life;
+    const search = { loop, state, clock, events: this.#hearing(), signal, lastLock };
+    const found = await findRunning(this.#life.name, search);
     switch (found.kind) {
       case 'nothing':
         return null;
@@ -135,7 +140,7 @@ export class Ascent {
         this.#tellOf(found.orphans);
         return null;
       case 'elsewhere':
-        return this.#join(found.record, found.supervisor) ? 'elsewhere' : null;
+        return this.#join(found.record, found.supervisor, found.isUntraced) ? 'elsewhere' : null;
       case 'adopted':
         return this.#adopt(found.run, found.record, signal);
     }
@@ -150,7 +155,7 @@ export class Ascent {
   }
 
   /** Then it is that one's to start again, until it lets go of it. */
-  #join(record: ServiceRecord, supervisor: number | null): boolean {
+  #join(record: ServiceRecord, supervisor: number | null, isUntraced = false): boolean {
     const { pid, runId } = record;
     const other = Elsewhere.watch(this.#life.around.loop, record, supervisor, () => {
       if (this.#life.other !== other) return;
@@ -161,7 +166,7 @@ export class Ascent {
     if (other === null) return false;
     this.#life.other = other;
     this.#life.enter('elsewhere');
-    this.#life.tell({ event: 'elsewhere', pid, runId });
+    this.#life.tell({ event: 'elsewhere', pid, runId, ...(isUntraced && { isUntraced }) });
     return true;
   }
 
@@ -296,6 +301,7 @@ export class Ascent {
         this.#life.tell({ event: 'unknown', what: 'left', reason });
       },
       flood: (held) => this.#life.tell({ event: 'flood', held }),
+      restored: (error) => this.#restored(error),
       stuck: (survivors) => {
         if (mayFollow(this.#life.state, 'stuck')) this.#life.enter('stuck');
         this.#life.tell({ event: 'stuck', survivors });
@@ -344,6 +350,45 @@ export class Ascent {
     run.shim.beat();
     if (lease === 0) return;
     this.#life.beats = this.#life.clock.after(Math.max(1, lease / 4), () => this.#beat(run));
+  }
+
+  /** Another starter finds a run by its traces: who clears the state directory away makes it invisible. */
+  #watchTraces(run: Run): void {
+    this.#life.lastLock = run.lock;
+    if (run.lock === null) return;
+    this.#life.looks = this.#life.clock.after(LOOK, () => {
+      const { around, traces, lacksTraces } = this.#life;
+      try {
+        if (lacksTraces || lockFile(traces.lock) !== run.lock) {
+          around.state.make();
+          run.shim.restore();
+        }
+      } catch (error) {
+        this.#tellOfTraces((error as Error).message);
+      }
+      this.#watchTraces(run);
+    });
+  }
+
+  #restored(error: Error | null): void {
+    const { lock } = this.#life.traces;
+    if (error === null) {
+      const now = this.#life.run?.lock ?? null;
+      if (now === this.#life.lastLock && !this.#life.lacksTraces) return;
+      this.#life.lastLock = now;
+      this.#life.lacksTraces = false;
+      this.#life.tell({ event: 'traces-lost', path: lock, problem: null });
+      return;
+    }
+    const isTaken = (error as NodeJS.ErrnoException).code === 'EAGAIN';
+    this.#tellOfTraces(isTaken ? `held by ${lockHolders(lock)?.join(', ') || 'another'}` : error.message);
+  }
+
+  /** Tried again and again, and told once. */
+  #tellOfTraces(problem: string): void {
+    if (this.#life.lacksTraces) return;
+    this.#life.lacksTraces = true;
+    this.#life.tell({ event: 'traces-lost', path: this.#life.traces.lock, problem });
   }
 
   /** Of one that has been ready: what is wrong is known from now on, and keeps nobody from having it. */

@@ -3,6 +3,7 @@
  * again), whether it lives (liveness, again and again). The three are apart: only a start that is never over and a
  * liveness that is lost end a run; a service that is not ready is only said to be so. Made by the service's starter.
  */
+import { span } from '../daemon/words.ts';
 import type { Loop } from '../process/loop.ts';
 import type { Clock } from './clock.ts';
 import { type Answer, becomesReady, Judge, NotAsked, PROBE_DEFAULTS, type Question } from './health.ts';
@@ -104,7 +105,7 @@ export class Checkup {
     if ('log' in asked) return said.until(asked.log, within, signal);
     if ('notify' in asked) return notices.ready(within, signal);
     const problem = await becomesReady(this.#asking(about, asked.probe), { within, timeout }, clock, signal);
-    return problem === null ? null : `it ${what} within ${within} ms: ${problem}`;
+    return problem === null ? null : `it ${what} within ${span(within)}: ${problem}`;
   }
 
   #question(about: Unknown, asked: Asked, every: number): Question {

@@ -3,7 +3,7 @@
  * are given up. The outermost group is the supervisor's whole. Stops and starts nothing while each service can be brought
  * back by its own starter (`one_for_one`).
  */
-import { times } from '../daemon/words.ts';
+import { span, times } from '../daemon/words.ts';
 import { Attempt } from './attempt.ts';
 import type { Cell } from './cell.ts';
 import type { Clock } from './clock.ts';
@@ -182,7 +182,7 @@ export class Group {
       const delay = Math.max(...dues.map((due) => due.delay));
       if (!dues.every(({ isShortage = false }) => isShortage) && this.#tooMany()) {
         const { restarts, within } = this.plan.intensity;
-        const message = `It was started again ${times(restarts)} within ${within} ms`;
+        const message = `It was started again ${times(restarts)} within ${span(within)}`;
         await this.#giveUp((first as Member).name, 'intensity', message, ended);
         return;
       }

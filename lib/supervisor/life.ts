@@ -57,6 +57,12 @@ export class Life {
   notices: Notices | null = null;
   said: Said | null = null;
   beats: Disposable | null = null;
+  /** The next look whether the traces of the run are at their paths. */
+  looks: Disposable | null = null;
+  /** Which file the last run's lock was. */
+  lastLock: string | null = null;
+  /** Its traces are not at their paths, and could not be made anew: that was told. */
+  lacksTraces = false;
   checkup: Checkup | null = null;
   /** What its readiness answers, or what it says of it: null is well. */
   unready: string | null = null;
@@ -129,6 +135,9 @@ export class Life {
     this.unready = null;
     this.beats?.[Symbol.dispose]();
     this.beats = null;
+    this.looks?.[Symbol.dispose]();
+    this.looks = null;
+    this.lacksTraces = false;
     this.notices?.close();
     this.notices = null;
     this.said = null;

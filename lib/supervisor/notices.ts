@@ -1,6 +1,7 @@
 /** What one run of a service has told us over its NOTIFY_SOCKET, and ways to wait for it. Made by the starter. */
 import { chownSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
+import { span } from '../daemon/words.ts';
 import type { Loop } from '../process/loop.ts';
 import type { Clock } from './clock.ts';
 import { cameOf, type Notice, NotifySocket } from './notify.ts';
@@ -74,7 +75,7 @@ export class Notices {
         await this.#change(IN_DOUBT, signal);
         continue;
       }
-      if (left <= 0) return `it did not say READY=1 within ${within} ms${this.#hindrance()}`;
+      if (left <= 0) return `it did not say READY=1 within ${span(within)}${this.#hindrance()}`;
       await this.#change(left, signal);
     }
     this.#beat = this.#clock.now();

@@ -6,6 +6,7 @@
 import type { RequestOptions } from 'node:http';
 import { connect, type NetConnectOpts } from 'node:net';
 import { resolve as absolute } from 'node:path';
+import { span } from '../daemon/words.ts';
 import type { Loop } from '../process/loop.ts';
 import { close, socket } from '../sys/index.ts';
 import { isShortage } from './attempt.ts';
@@ -73,7 +74,7 @@ function socketProblem(error: NodeJS.ErrnoException): Answer {
   return OURS.includes(error.code) ? new NotAsked(error.code as string) : reason(error);
 }
 
-const late = (timeout: number) => `no answer within ${timeout} ms`;
+const late = (timeout: number) => `no answer within ${span(timeout)}`;
 
 function reason(error: unknown): string {
   const { code, message } = error as NodeJS.ErrnoException;

@@ -5,7 +5,7 @@
  * The first end after a good while is followed by a start at once; those that come soon after one another wait longer
  * and longer, each a little differently, so that services that fell together do not rise together for ever.
  */
-import { times } from '../daemon/words.ts';
+import { span, times } from '../daemon/words.ts';
 import type { ExitStatus } from '../process/contract.ts';
 import type { Clock } from './clock.ts';
 
@@ -106,7 +106,7 @@ export class RestartPolicy {
     const { restarts, within } = this.#options.intensity;
     this.#restarts = this.#restarts.filter((time) => now - time < within);
     if (this.#restarts.length < restarts) return null;
-    const message = `It was started again ${times(this.#restarts.length)} within ${within} ms`;
+    const message = `It was started again ${times(this.#restarts.length)} within ${span(within)}`;
     return { action: 'fail', reason: 'intensity', message };
   }
 

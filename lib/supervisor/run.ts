@@ -44,6 +44,8 @@ export interface RunEvents {
   /** It says more than it may, and waits. With a number, that is over: ms for which its output was not read. */
   flood(held: number | null): void;
   stuck(left: readonly number[]): void;
+  /** Its traces were made anew, or could not be. */
+  restored(error: Error | null): void;
   over(end: RunEnd): void;
 }
 
@@ -63,6 +65,8 @@ export class Run {
   isHalted = false;
   /** Why nobody can say who is left of it, while that is so: perhaps nobody is, perhaps many are. */
   unseen: Error | null = null;
+  /** Which file its lock is. */
+  lock: string | null = null;
   /** Pids that were left when the first process ended, or when it was stuck. */
   left: readonly number[] = [];
   readonly steps: StopTaken[] = [];
@@ -132,6 +136,7 @@ export class Run {
     const heard: ShimEvents = {
       started: (info) => {
         this.info = info;
+        this.lock = info.lock;
         if (isAdopted) this.id = info.run;
         start(info);
         if (!isAdopted) events.started(info, id);
@@ -169,6 +174,10 @@ export class Run {
         this.left = left;
         for (const resolve of this.#stuck.splice(0)) resolve();
         tell(() => events.stuck(left));
+      },
+      restored: (error, lock) => {
+        this.lock = lock;
+        tell(() => events.restored(error));
       },
       busy: (supervisor) => {
         this.#refused = true;

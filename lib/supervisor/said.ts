@@ -3,6 +3,7 @@
  * A line is looked at as it grows, whatever pieces it comes in. Made by the starter, one for each run.
  */
 import { StringDecoder } from 'node:string_decoder';
+import { span } from '../daemon/words.ts';
 import type { Clock } from './clock.ts';
 
 /** A text that stands somewhere in a line, or a pattern that fits one. */
@@ -46,7 +47,7 @@ export class Said {
         this.#heard = () => {};
         if (signal.aborted) reject(signal.reason);
         else if (!this.#missing.has(word)) resolve(null);
-        else resolve(`it did not say ${showWord(word)} within ${within} ms`);
+        else resolve(`it did not say ${showWord(word)} within ${span(within)}`);
       };
       const timer = this.#clock.after(within, settle);
       signal.addEventListener('abort', settle, { once: true });

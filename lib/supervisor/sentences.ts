@@ -30,8 +30,12 @@ const SENTENCES: Sentences = {
   stale: ({ service, pid, reason }) =>
     warn(`${service}: what was left of it (pid ${pid}) is ended: ${reason}`),
   ready: ({ service, pid, ms }) => info(`${service} ready in ${time(ms)} (pid ${pid})`),
-  elsewhere: ({ service, pid }) =>
-    info(`${service} runs already, under another supervisor (pid ${pid}), and is left to it`),
+  elsewhere: ({ service, pid, isUntraced = false }) =>
+    isUntraced
+      ? warn(
+          `${service} runs already (pid ${pid}), although its lock was removed: it is left alone, and no second one started`,
+        )
+      : info(`${service} runs already, under another supervisor (pid ${pid}), and is left to it`),
   released: ({ service }) => info(`${service} is not another supervisor’s any more`),
   exit: ({ service, exit, left, asked }) => {
     const rest =
@@ -52,6 +56,10 @@ const SENTENCES: Sentences = {
     reason === null
       ? info(`${service}: ${WHAT[what]} can be seen again`)
       : warn(`${service}: ${WHAT[what]} cannot be seen now (${reason}), and is not guessed`),
+  'traces-lost': ({ service, path, problem }) =>
+    problem === null
+      ? warn(`${service}: somebody has removed its lock ${path} while it runs; it was made anew, and is held`)
+      : error(`${service}: its lock ${path} was removed while it runs, and cannot be made anew: ${problem}`),
   flood: ({ service, held }) =>
     held === null
       ? warn(`${service} says more than it may, and is held up: what it says waits in its pipe`)

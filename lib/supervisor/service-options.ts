@@ -127,7 +127,13 @@ export type ServiceEvent = { readonly service: string } & (
   | { readonly event: 'stale'; readonly pid: number; readonly runId: string; readonly reason: string }
   | { readonly event: 'ready'; readonly pid: number; readonly ms: number }
   /** It runs already, as another supervisor's, and is left alone; `released` when that one has let go of it. */
-  | { readonly event: 'elsewhere'; readonly pid: number; readonly runId: string }
+  | {
+      readonly event: 'elsewhere';
+      readonly pid: number;
+      readonly runId: string;
+      /** Its lock was removed while it ran: it was found by its shim's mark. */
+      readonly isUntraced?: boolean;
+    }
   | { readonly event: 'released'; readonly pid: number; readonly runId: string }
   | {
       readonly event: 'exit';
@@ -158,6 +164,11 @@ export type ServiceEvent = { readonly service: string } & (
    * but that it is looked at again. Told once, and with null when it is seen again.
    */
   | { readonly event: 'unknown'; readonly what: Unknown; readonly reason: string | null }
+  /**
+   * Its lock is not at its path any more: somebody has cleared the state directory away, or put another in its place. Null:
+   * lock, record and socket were made anew. Otherwise why they could not be; that is tried again every few seconds.
+   */
+  | { readonly event: 'traces-lost'; readonly path: string; readonly problem: string | null }
   /** It says more than its `output` allows, and waits. `held`: that is over; ms for which its output was not read. */
   | { readonly event: 'flood'; readonly held: number | null }
   | ({ readonly event: 'stopped' } & StopReport)

@@ -59,8 +59,12 @@ const PID_PLACE = '0000000000';
 
 /** What tells the shim, and all of the service, from everything else. */
 export function markOf(env: Readonly<Record<string, string>>): Record<string, string> {
-  const runId = env['FORKBEARD_RUN_ID'];
-  return runId === undefined ? {} : { FORKBEARD_RUN_ID: runId };
+  const { FORKBEARD_RUN_ID: runId, FORKBEARD_STATE_DIR: folder, FORKBEARD_SERVICE: service } = env;
+  return {
+    ...(runId === undefined ? {} : { FORKBEARD_RUN_ID: runId }),
+    // Its own alone: a service may overwrite what it was started with, and others may inherit that.
+    ...(folder === undefined || service === undefined ? {} : { FORKBEARD_SHIM_OF: `${folder}/${service}` }),
+  };
 }
 
 const STREAMS = ['stdin', 'stdout', 'stderr'] as const;

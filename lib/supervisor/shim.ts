@@ -40,6 +40,8 @@ export interface Started {
   readonly run: string;
   /** A supervisor before us has found it ready. */
   readonly ready: boolean;
+  /** Which file its lock is, as `lockFile` says it; null without one. */
+  readonly lock: string | null;
 }
 
 /** Who listens where a shim is expected: known before anything that it says is believed. */
@@ -75,6 +77,8 @@ export interface ShimEvents {
   flooding(): void;
   /** It does not any more. `held`: for how long its output was not read, ms, all pauses together. */
   calm(held: number): void;
+  /** What was asked for with `restore`: null when all of it is at its path again, with that lock. */
+  restored(error: Error | null, lock: string | null): void;
   /** Another supervisor is connected to it: its pid, 0 where the system does not tell. */
   busy(supervisor: number): void;
   /** Nobody has renewed its lease: it lets go of us, and ends the service. */
@@ -92,11 +96,13 @@ type Message =
       adopts: 0 | 1;
       ready: 0 | 1;
       run: string;
+      lock?: string;
     }
   | { event: 'refused'; errno: number; step: number; fd: number; where: string }
   | { event: 'exited'; status: number; left: number[] }
   | { event: 'signalled'; signal: number; errno: number; to: number[] }
   | { event: 'delivered'; signal: number; errno: number }
+  | { event: 'restored'; errno: number; lock: string }
   | { event: 'stuck'; left: number[] }
   | { event: 'unseen'; errno: number }
   | { event: 'calm'; held: number }
@@ -291,6 +297,11 @@ export class Shim {
     this.#wire.send('B');
   }
 
+  /** Its lock, its record or its socket is not at its path any more. Answered by `restored`. */
+  restore(): void {
+    this.#wire.send('T');
+  }
+
   /** Its end was heard. An independent shim waits for this, with its lock, so that no end is lost. */
   dismiss(): void {
     this.#wire.send('D');
@@ -336,7 +347,7 @@ export class Shim {
     const events = this.#events;
     switch (message.event) {
       case 'started': {
-        const { pid, startTime, shim, adopts, ready, run } = message;
+        const { pid, startTime, shim, adopts, ready, run, lock } = message;
         this.#pid = pid;
         events.started({
           pid,
@@ -345,6 +356,7 @@ export class Shim {
           adopts: adopts === 1,
           ready: ready === 1,
           run,
+          lock: lock || null,
         });
         break;
       }
@@ -366,6 +378,11 @@ export class Shim {
         waiting?.timer.stop();
         if (message.errno < 0) waiting?.reject(systemError(message.errno, 'kill', { pid: this.#pid }));
         else waiting?.resolve();
+        break;
+      }
+      case 'restored': {
+        const { errno, lock } = message;
+        events.restored(errno === 0 ? null : systemError(errno, 'flock'), lock || null);
         break;
       }
       case 'stuck':

@@ -206,6 +206,12 @@ export function readRecord(path: string): ReadRecord {
   return invalid(`has no sound "${issue?.path.join('.')}": ${issue?.message}`);
 }
 
+/** Which file a lock is, device and inode; null when there is none. Throws when that cannot be seen. */
+export function lockFile(path: string): string | null {
+  const file = lstatSync(path, { bigint: true, throwIfNoEntry: false });
+  return file === undefined ? null : `${file.dev}:${file.ino}`;
+}
+
 /** Who holds a lock: pids, none when nobody does; null where the system does not tell. Takes no lock itself. */
 export function lockHolders(path: string): number[] | null {
   let inode: string;

@@ -3,7 +3,7 @@
  * their service's lock. Done when a supervisor starts and when it has stopped all. There should be none, ever; who is found is ended, as
  * far as orphans.ts allows, and told of.
  */
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { isShortage } from './attempt.ts';
 import { type Identity, initialVariable } from './identity.ts';
 import { endRun, type Orphan, pidsOfRun } from './orphans.ts';
@@ -61,8 +61,6 @@ function runsOf({ path }: StateDirectory): Map<string, string> {
 /** Also when that cannot be said. */
 function isLookedAfter(state: StateDirectory, service: string, runId: string): boolean {
   const { lock } = state.of(service);
-  // Nobody removes a lock but who clears the directory away; its owner may hold it still.
-  if (!existsSync(lock)) return true;
   const holders = lockHolders(lock);
   if (holders === null) return true;
   if (holders.some((pid) => (initialVariable(pid, 'FORKBEARD_RUN_ID') ?? runId) === runId)) return true;

@@ -5,12 +5,12 @@
 #include <signal.h>
 #include <stdio.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 #if defined(__linux__)
 #include <sys/prctl.h>
-#else
-#include <sys/un.h>
 #endif
 
 #include <algorithm>
@@ -274,6 +274,8 @@ void Shim::OnFrame(const Frame& frame) {
     if (step_due_ >= 0) step_due_ = std::max(step_due_, Now() + wait);
   } else if (frame.kind == 'R') {
     ready_ = true;
+  } else if (frame.kind == 'T' && !leaving_) {
+    RestoreTraces();
   } else if (frame.kind == 'D' && tree_.pid() == 0) {
     Leave();
   }
@@ -295,7 +297,7 @@ void Shim::Tell(const std::string& event, const std::string& fields) {
 void Shim::TellState() {
   Tell("started", Field("pid", service_) + Field("startTime", birth_) + Field("shim", getpid()) +
                       Field("adopts", tree_.adopts() ? 1 : 0) + Field("ready", ready_ ? 1 : 0) +
-                      ",\"run\":\"" + plan_.run + "\"");
+                      ",\"run\":\"" + plan_.run + "\",\"lock\":\"" + lock_.name() + "\"");
   for (Relay& relay : relays_) {
     if (!relay.unheard.empty()) wire_.Send('O', static_cast<char>(relay.target) + relay.unheard);
     relay.unheard.clear();
@@ -382,6 +384,46 @@ int Shim::OpenDoor() {
     plan_.listener_made.clear();
   }
   listener_ = std::move(door);
+  door_.Read(plan_.listener_path);
+  return 0;
+}
+
+// Somebody has cleared the state directory away, or put another in its place. What others have there by now is theirs:
+// the lock decides, and the one that we had is kept beside it.
+void Shim::RestoreTraces() {
+  if (plan_.lock.empty()) return;
+  int error = lock_.Take(plan_.lock);
+  if (error == 0 && tree_.pid() != 0 && !plan_.record.empty())
+    error = record_.Write(plan_.record, plan_.record_head, service_);
+  if (error == 0) error = RestoreDoor();
+  Tell("restored", Field("errno", error) + ",\"lock\":\"" + lock_.name() + "\"");
+}
+
+int Shim::RestoreDoor() {
+  const std::string& path = plan_.listener_path;
+  if (!listener_ || path.empty() || door_.IsAt(path)) return 0;
+  const std::string made = path + ".new";
+  sockaddr_un address = {};
+  address.sun_family = AF_UNIX;
+  if (made.size() >= sizeof address.sun_path) return -ENAMETOOLONG;
+  memcpy(address.sun_path, made.c_str(), made.size());
+  Fd door(socket(AF_UNIX, SOCK_STREAM, 0));
+  if (!door) return -errno;
+  SetCloseOnExec(door.get(), true);
+  SetNonBlocking(door.get(), true);
+  unlink(made.c_str());
+  // For nobody else, not for a moment.
+  const mode_t before = umask(0177);
+  int error = bind(door.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) < 0 ? -errno : 0;
+  umask(before);
+  if (error == 0 && listen(door.get(), kDoorBacklog) < 0) error = -errno;
+  if (error == 0 && rename(made.c_str(), path.c_str()) < 0) error = -errno;
+  if (error < 0) {
+    unlink(made.c_str());
+    return error;
+  }
+  listener_ = std::move(door);
+  door_.Read(path);
   return 0;
 }
 
@@ -471,7 +513,7 @@ void Shim::TakeStep() {
 
 void Shim::Leave() {
   leaving_ = true;
-  if (listener_ && !plan_.listener_path.empty()) unlink(plan_.listener_path.c_str());
+  if (listener_ && door_.IsAt(plan_.listener_path)) unlink(plan_.listener_path.c_str());
   listener_.Reset();
   given_.clear();
   lock_.Release();

@@ -49,6 +49,8 @@ class Shim {
   bool Refuse(const Refusal& refusal);
   void TellRefusal(const Refusal& refusal);
   int OpenDoor();
+  void RestoreTraces();
+  int RestoreDoor();
   void LookAtTree();
   bool MustLook() const;
   void HoldUp(int64_t ms);
@@ -66,6 +68,7 @@ class Shim {
   Fd signals_;
   int signals_error_;
   Fd listener_;
+  Place door_;
   std::vector<Relay> relays_;
   // The sockets that an independent service was given, for a supervisor that comes back.
   std::vector<Fd> given_;

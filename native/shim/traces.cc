@@ -33,22 +33,46 @@ int WriteAll(int fd, const std::string& text) {
 
 }  // namespace
 
+bool Place::Read(const std::string& path) {
+  struct stat file;
+  known_ = lstat(path.c_str(), &file) == 0;
+  if (!known_) return false;
+  device_ = file.st_dev;
+  inode_ = file.st_ino;
+  return true;
+}
+
+bool Place::IsAt(const std::string& path) const {
+  Place other;
+  return known_ && other.Read(path) && other.device_ == device_ && other.inode_ == inode_;
+}
+
 int Lock::Take(const std::string& path) {
   for (;;) {
     Fd fd(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, kPrivate));
     if (!fd) return -errno;
+    struct stat held, named;
+    if (!held_.empty() && fstat(held_.back().get(), &held) == 0 && fstat(fd.get(), &named) == 0 &&
+        held.st_dev == named.st_dev && held.st_ino == named.st_ino) {
+      return 0;
+    }
     if (flock(fd.get(), LOCK_EX | LOCK_NB) < 0) return -errno;
     // Somebody may have removed the file between the two calls: then the lock that others see is another.
-    struct stat held, named;
     if (fstat(fd.get(), &held) < 0) return -errno;
     if (stat(path.c_str(), &named) < 0) {
       if (errno == ENOENT) continue;
       return -errno;
     }
     if (held.st_dev != named.st_dev || held.st_ino != named.st_ino) continue;
-    fd_ = std::move(fd);
+    held_.push_back(std::move(fd));
     return 0;
   }
+}
+
+std::string Lock::name() const {
+  struct stat file;
+  if (held_.empty() || fstat(held_.back().get(), &file) < 0) return "";
+  return std::to_string(file.st_dev) + ":" + std::to_string(file.st_ino);
 }
 
 int Record::Write(const std::string& path, const std::string& head, pid_t service) {
@@ -71,11 +95,12 @@ int Record::Write(const std::string& path, const std::string& head, pid_t servic
     return error;
   }
   path_ = path;
+  place_.Read(path);
   return 0;
 }
 
 void Record::Remove() {
-  if (!path_.empty()) unlink(path_.c_str());
+  if (!path_.empty() && place_.IsAt(path_)) unlink(path_.c_str());
   path_.clear();
 }
 

@@ -7,6 +7,7 @@
 //   E  extend: the step that is under way lasts so many milliseconds from now, if that is longer than it would
 //   R  it is ready: kept for a supervisor that comes back
 //   B  a beat: the lease begins anew
+//   T  its traces have gone from their paths: it makes them anew
 //   D  done: the end was heard, the shim may go
 //
 // and what the shim sends: J, a JSON object with an `event`, and O, output of the service: a byte for the descriptor,

@@ -52,7 +52,7 @@ test('silence is over when its time is', async () => {
   const { it, clock } = notices();
   const ready = it.ready(1000, never);
   clock.pass(1000);
-  expect(await within('the limit', ready)).toBe('it did not say READY=1 within 1000 ms');
+  expect(await within('the limit', ready)).toBe('it did not say READY=1 within 1 s');
 });
 
 test('EXTEND_TIMEOUT_USEC gives more time, and no more than it says', async () => {

@@ -137,6 +137,6 @@ test('what was not its own fault waits like anything else, and does not count', 
   expect(delays).toEqual([100, 200, 400, 800, 1000, 1000]);
   expect(it.ended(exit(1))).toMatchObject({
     action: 'fail',
-    message: 'It was started again once within 1000000 ms',
+    message: 'It was started again once within 1000 s',
   });
 });

@@ -23,6 +23,7 @@ const hearing = {
   unseen: nothing,
   flood: nothing,
   stuck: nothing,
+  restored: nothing,
   over: nothing,
 };
 

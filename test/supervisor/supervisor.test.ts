@@ -1,14 +1,136 @@
 /** The supervisor with real programs: who starts before whom, and what the end of one does to the others. */
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
-import { chmodSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, realpathSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Loop } from 'forkbeard';
 import { Supervisor } from 'forkbeard/supervisor';
 import { describe, expect, onTestFinished, test } from 'vitest';
+import { LOOK } from '../../dist/supervisor/ascent.js';
+import { sentence } from '../../dist/supervisor/sentences.js';
+import { Shim } from '../../dist/supervisor/shim.js';
+import { lockHolders, StateDirectory } from '../../dist/supervisor/state.js';
 import { Overseen, script, sleeper } from './overseen.ts';
-import { alive, folder, marked, within } from './support.ts';
+import { alive, coupled, eventually, folder, marked, Recorder, within } from './support.ts';
 
 const kill = (pid: number) => process.kill(pid, 'SIGKILL');
+
+/** The moments at which a supervisor looks after its traces, when the test says so. */
+class Looks {
+  #due: (() => void)[] = [];
+  readonly clock = {
+    now: () => Loop.current().now(),
+    after: (ms: number, callback: () => void): Disposable => {
+      if (ms !== LOOK) return Loop.current().watchTime({ after: ms }, callback);
+      this.#due.push(callback);
+      return {
+        [Symbol.dispose]: () => {
+          this.#due = this.#due.filter((one) => one !== callback);
+        },
+      };
+    },
+  };
+  now(): void {
+    for (const look of this.#due.splice(0)) look();
+  }
+}
+
+describe('a lock that is not at its path any more', () => {
+  const ways: Record<string, (path: string) => void> = {
+    'was removed': (path) => rmSync(join(path, 'a.lock')),
+    'was removed with its directory': (path) => rmSync(path, { recursive: true }),
+    'is another file': (path) => {
+      renameSync(path, `${path}.old`);
+      onTestFinished(() => rmSync(`${path}.old`, { recursive: true }));
+      mkdirSync(path, { mode: 0o700 });
+      writeFileSync(join(path, 'a.lock'), '');
+    },
+  };
+
+  test.runIf(process.platform === 'linux').each(Object.keys(ways))(
+    'as it %s, is no leave to start a second instance',
+    async (way) => {
+      const looks = new Looks();
+      const s = new Overseen({ services: { a: sleeper } }, { clock: looks.clock });
+      await within('the start', s.it.start());
+      const pid = s.pid('a');
+      ways[way]?.(s.stateDir);
+      const next = new Overseen({ services: { a: sleeper }, stateDir: s.stateDir });
+      await within('the start of another', next.it.start());
+      expect(next.it.status().services).toMatchObject({ a: { state: 'elsewhere', pid, owned: false } });
+      expect(next.of('started')).toEqual([]);
+      if (way !== 'was removed') {
+        const told = await next.nth('elsewhere', 'a');
+        expect(told).toMatchObject({ pid, isUntraced: true });
+        expect(sentence(told)[1]).toContain(`(pid ${pid}), although its lock was removed`);
+      }
+      expect(marked(`FORKBEARD_STATE_DIR=${s.stateDir}`)).toEqual([pid]);
+      // When that one lets go of it, it is this one's to start.
+      await within('the stop', s.it.stop());
+      await next.nth('started', 'a');
+      expect(alive(pid)).toBe(false);
+    },
+  );
+
+  test.runIf(process.platform === 'linux').each(Object.keys(ways))(
+    'as it %s, is made anew with record and socket by whose it is, and that is told',
+    async (way) => {
+      const looks = new Looks();
+      const services = { a: { ...sleeper, mode: 'independent' } } as const;
+      const s = new Overseen({ services }, { clock: looks.clock });
+      await within('the start', s.it.start());
+      const pid = s.pid('a');
+      looks.now();
+      ways[way]?.(s.stateDir);
+      looks.now();
+      const told = await s.nth('traces-lost', 'a');
+      const { lock, record, socket } = new StateDirectory(s.stateDir).of('a');
+      expect(told).toMatchObject({ path: lock, problem: null });
+      expect(sentence(told)).toEqual(['warn', expect.stringMatching(/removed its lock .* made anew/)]);
+      expect([record, socket].filter((path) => !existsSync(path))).toEqual([]);
+      await within('its being let go of', s.it.stop({ independent: 'leave' }));
+      const next = new Overseen({ services, stateDir: s.stateDir });
+      await within('the start of another', next.it.start());
+      expect(next.it.status().services).toMatchObject({ a: { state: 'running', pid, owned: true } });
+      const holders = lockHolders(lock);
+      expect(holders).toHaveLength(1);
+      await within('the stop', next.it.stop());
+      expect([pid, ...(holders as number[])].filter(alive)).toEqual([]);
+      expect([record, socket].filter((path) => existsSync(path))).toEqual([]);
+      expect(s.of('traces-lost')).toHaveLength(1);
+    },
+  );
+
+  test.runIf(process.platform === 'linux')(
+    'and is held by another there, is told once, and taken when it is free',
+    async () => {
+      const looks = new Looks();
+      const s = new Overseen({ services: { a: sleeper } }, { clock: looks.clock });
+      await within('the start', s.it.start());
+      const { lock, record } = new StateDirectory(s.stateDir).of('a');
+      rmSync(lock);
+      const seen = new Recorder();
+      const other = Shim.start(
+        Loop.current(),
+        coupled('exec sleep 1000', { lock, record: { path: record, head: { service: 'a' } } }),
+        seen,
+      );
+      await seen.until('started');
+      looks.now();
+      expect(await s.nth('traces-lost', 'a')).toMatchObject({ problem: `held by ${seen.start?.shim}` });
+      looks.now();
+      other.stop([{ signal: 'KILL', wait: 1000 }]);
+      await seen.until('gone');
+      await eventually('a lock that is free', () => lockHolders(lock)?.length === 0);
+      looks.now();
+      expect(await s.nth('traces-lost', 'a', 2)).toMatchObject({ problem: null });
+      expect(s.of('traces-lost')).toHaveLength(2);
+      expect(new StateDirectory(s.stateDir).find('a')).toMatchObject({
+        verdict: 'running',
+        record: { pid: s.pid('a') },
+      });
+    },
+  );
+});
 
 describe('a state directory that somebody has cleared away', () => {
   test('is made anew for the next start, and no reason to end what another supervisor runs', async () => {

@@ -57,6 +57,10 @@ export class Recorder implements ShimEvents {
     this.#note('signalled');
   };
   stuck = () => this.#note('stuck');
+  restored = (error: Error | null) => {
+    this.error = error ?? undefined;
+    this.#note('restored');
+  };
   busy = () => this.#note('busy');
   leaseOver = () => this.#note('leaseOver');
   gone = () => this.#note('gone');
