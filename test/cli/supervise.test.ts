@@ -132,9 +132,9 @@ describe('forkbeard supervise', { timeout: 60_000 * slow }, () => {
       stdout: 'web is stopped, by SIGTERM (SIGTERM)\n',
     });
     expect((await status()).services['web']).toMatchObject({ state: 'down', pid: null });
-    expect(await ctl('start', 'web')).toMatchObject({
+    expect(await ctl('start', 'web', 'db')).toMatchObject({
       code: 0,
-      stdout: expect.stringMatching(/^web is running \(pid \d+\)\n$/),
+      stdout: expect.stringMatching(/^web is running \(pid \d+\)\ndb is running \(pid \d+\)\n$/),
     });
     const between = (await status()).services['web']?.pid;
     expect(between).not.toBe(before);
