@@ -3,7 +3,7 @@
  * its own part of what is loaded (`addon<LoopAddon>().loop`); nobody else touches the binary. Its errors say what to
  * do about it, because this is the first line of the package that can fail on a machine.
  */
-import { existsSync } from 'node:fs';
+import { closeSync, existsSync, openSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -35,9 +35,17 @@ function libcOf(): Libc {
   // With the network section the report may stall on name look-ups.
   const before = report.excludeNetwork;
   report.excludeNetwork = true;
-  const { header } = report.getReport() as unknown as { header: { glibcVersionRuntime?: string } };
-  if (before !== undefined) report.excludeNetwork = before;
-  return header.glibcVersionRuntime ? 'glibc' : 'musl';
+  // What the report opens must not get a number below 3: libuv ends the process when it closes such a one.
+  const held: number[] = [];
+  try {
+    do held.push(openSync('/dev/null', 'r'));
+    while ((held.at(-1) ?? 3) < 3);
+    const { header } = report.getReport() as unknown as { header: { glibcVersionRuntime?: string } };
+    return header.glibcVersionRuntime ? 'glibc' : 'musl';
+  } finally {
+    for (const fd of held) closeSync(fd);
+    if (before !== undefined) report.excludeNetwork = before;
+  }
 }
 
 function prebuiltPath(name: string, suffix = '.node'): string[] {

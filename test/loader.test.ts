@@ -42,6 +42,11 @@ describe('loading the addon', () => {
     });
   });
 
+  test('with standard descriptors closed the process goes on', () => {
+    const before = `const { closeSync } = require('node:fs'); closeSync(0); closeSync(2);`;
+    expect(imported({ before, env: { FORKBEARD_NATIVE: '' } })).toBe('loaded');
+  });
+
   test('--no-addons is named as what stands in the way, and the original error is the cause', () => {
     expect(imported({ flags: ['--no-addons'] })).toMatchObject({
       code: 'ERR_FORKBEARD_ADDONS_DISABLED',
