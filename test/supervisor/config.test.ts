@@ -362,7 +362,12 @@ describe('what is wrong is told in one line, with the path of it', () => {
     [undefined, 'must be an object'],
     [[], 'must be an object'],
     [{}, 'services must be services by name'],
+    [{ services: [] }, 'services must be services by name'],
+    [{ services: new Map() }, 'services must be services by name'],
     [{ services: { web: 'true' } }, 'services.web must be an object'],
+    // A name in JSON; in a program what the object inherits from.
+    [JSON.parse('{"services":{"__proto__":{}}}'), /^services\.__proto__ must have a name of up to 64/],
+    [{ services: { __proto__: { command: 'x' } } }, /^services\.__proto__ must have a name of up to 64/],
     // Not that there is no command, which is the same mistake.
     [
       { services: { web: { comand: 'x' } } },
@@ -483,6 +488,13 @@ describe('a file', () => {
     ],
     ['yaml', 'services:\n  web:\n    command: [x]\n  web:\n    command: [y]\n', 4, 'Map keys must be unique'],
     ['yaml', 'services:\n  web: {}\n', 2, /services\.web\.command must be a program/],
+    ['yaml', 'services:\n  __proto__: { command: x }\n', 2, /^services\.__proto__ must have a name of/],
+    [
+      'json',
+      '{ "services": {\n  "g": { "services": {\n    "__proto__": { "command": "x" } } } } }',
+      3,
+      /^services\.g\.services\.__proto__ must have a name of/,
+    ],
   ])('of .%s is named with the line', async (ending, text, line, words) => {
     const name = `wrong.${ending}`;
     const message = await messageOf(name, text);

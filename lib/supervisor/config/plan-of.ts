@@ -103,6 +103,8 @@ class Making {
     inherited: Inherited,
     around: readonly string[],
   ): (ServicePlan | GroupPlan)[] {
+    // Where a module says __proto__ it is no name, but what the object inherits from.
+    if (inheritsMore(services)) this.#claim('__proto__', [...path, '__proto__'], around);
     return Object.entries(services).map(([name, spec]) => {
       const at = [...path, name];
       this.#claim(name, at, around);
@@ -251,6 +253,11 @@ class Making {
     this.#addresses.set(text, service);
     return { name, target: parsed };
   }
+}
+
+function inheritsMore(object: object): boolean {
+  const parent: unknown = Object.getPrototypeOf(object);
+  return parent !== null && Object.getPrototypeOf(parent) !== null;
 }
 
 // ------------------------------------------------------------------------------------- the parts of a service

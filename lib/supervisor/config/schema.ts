@@ -342,7 +342,8 @@ const groupShape = {
   mode: mode.optional(),
   require: guarantee.optional(),
   /** Looked at one by one: each is a service or a group. */
-  services: z.record(z.string(), z.unknown(), 'must be services by name'),
+  // As they are: a record would lose a __proto__ without a word.
+  services: z.custom<Record<string, unknown>>(z.core.util.isPlainObject, 'must be services by name'),
 };
 
 export const groupSchema = object({
