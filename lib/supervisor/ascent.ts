@@ -10,7 +10,7 @@ import { Attempt, ending, refusal, shortage } from './attempt.ts';
 import { Checkup, HALTED } from './checkup.ts';
 import { bringToAnEnd, settle } from './descent.ts';
 import { Elsewhere } from './elsewhere.ts';
-import { gateOf, holdersOf, passGates } from './gates.ts';
+import { type Gate, gateOf, holdersOf, passGates } from './gates.ts';
 import { NotAsked, sleep, unlessAborted } from './health.ts';
 import { factsOf } from './identity.ts';
 import { shimOptions } from './launch.ts';
@@ -226,10 +226,10 @@ export class Ascent {
         const { lost } = this.#life;
         return lost === null ? [] : pidsOfRun(lost.runId, lost.first);
       },
-      ask: async (command: readonly [string, ...string[]]) => {
+      ask: async (command: readonly [string, ...string[]], signal: AbortSignal) => {
         const { env, settings } = this.#life.options;
         const { loop } = this.#life.around;
-        const around = { loop, timeout: gateTimeout, env, cwd: settings?.cwd };
+        const around = { loop, timeout: gateTimeout, env, cwd: settings?.cwd, signal };
         const answer = await ask({ exec: command }, around);
         if (answer instanceof NotAsked) throw shortage(answer.reason);
         return answer;
@@ -237,7 +237,8 @@ export class Ascent {
     };
     try {
       const mine = this.#life.held.gate((port) => holdersOf(port, this.#life.runIds), onGateTimeout);
-      const own = listen?.length ? [{ ...mine, look: () => (around.isRunning() ? null : mine.look()) }] : [];
+      const look: Gate['look'] = (signal) => (around.isRunning() ? null : mine.look(signal));
+      const own = listen?.length ? [{ ...mine, look }] : [];
       const report = await passGates({
         gates: [...own, ...gates.map((spec) => gateOf(spec, around))],
         within: gateTimeout,

@@ -11,6 +11,7 @@ import { stateError } from '../sys/errors.ts';
 import { close, connect, ECONNREFUSED, ENOENT, socket } from '../sys/index.ts';
 import { isShortage, shortage } from './attempt.ts';
 import type { Clock } from './clock.ts';
+import { unlessAborted } from './health.ts';
 import { commandOf, factsOf, initialVariable } from './identity.ts';
 import type { HeldSockets } from './listen.ts';
 import { portHolders, portProblem, WILDCARDS } from './ports.ts';
@@ -37,8 +38,8 @@ export interface Obstacle {
 export interface Gate {
   /** `port 6390`, `lock`, … */
   readonly name: string;
-  /** Null when it is open. What throws or does not answer is closed. */
-  look(): Obstacle | null | Promise<Obstacle | null>;
+  /** Null when it is open. What throws or does not answer is closed. Aborted: nobody waits for the answer any more. */
+  look(signal: AbortSignal): Obstacle | null | Promise<Obstacle | null>;
   /** Who holds what it is about; a look around that is not done in every round. */
   holders?(): readonly Holder[];
   /** ms; default: the wait's own. */
@@ -111,6 +112,7 @@ async function look(entry: Entry, wait: GateWait): Promise<void> {
   if (entry.passed) return;
   const { clock } = wait;
   const obstacle = await answer(entry, wait);
+  if (wait.signal?.aborted) return;
   const now = clock.now();
   if (obstacle === null) {
     if (entry.since !== null) entry.waited += now - entry.since;
@@ -132,29 +134,41 @@ async function look(entry: Entry, wait: GateWait): Promise<void> {
 }
 
 /** What a gate says within its own limit; one that says nothing is closed. */
-async function answer(entry: Entry, { clock, within }: GateWait): Promise<Obstacle | null> {
-  const { gate } = entry;
+async function answer(entry: Entry, wait: GateWait): Promise<Obstacle | null> {
+  const asking = new AbortController();
   try {
-    const said = gate.look();
+    const said = entry.gate.look(asking.signal);
     if (!(said instanceof Promise)) return said;
-    const left = Math.max(
-      0,
-      (gate.within ?? within) - (entry.since === null ? 0 : clock.now() - entry.since),
-    );
-    // An answer that comes later is nobody's any more, and neither is its error.
-    said.catch(() => {});
-    return await firstOf(said, clock, left, { reason: 'it does not answer', holders: [] });
+    return await inTime(said, asking, patience(entry, wait), wait);
   } catch (error) {
+    if (asking.signal.aborted) return { reason: 'it does not answer', holders: [] };
     const reason = `it failed: ${error instanceof Error ? error.message : String(error)}`;
     return { reason, holders: [], isShortage: isShortage(error) };
   }
 }
 
-function firstOf<T>(answer: Promise<T>, clock: Clock, ms: number, late: T): Promise<T> {
-  return new Promise((resolve, reject) => {
-    const timer = clock.after(ms, () => resolve(late));
-    answer.then(resolve, reject).finally(() => timer[Symbol.dispose]());
-  });
+/** Who goes on beyond the limit asks as patiently there as before: an answer that takes time would never be heard. */
+function patience({ gate, since }: Entry, { clock, within, onTimeout }: GateWait): number {
+  const limit = gate.within ?? within;
+  if (since === null || (gate.onTimeout ?? onTimeout) === 'wait') return limit;
+  return Math.max(0, limit - (clock.now() - since));
+}
+
+async function inTime<T>(
+  said: Promise<T>,
+  asking: AbortController,
+  ms: number,
+  { clock, signal }: GateWait,
+): Promise<T> {
+  const giveUp = () => asking.abort();
+  const timer = clock.after(ms, giveUp);
+  signal?.addEventListener('abort', giveUp);
+  try {
+    return await unlessAborted(said, asking.signal);
+  } finally {
+    timer[Symbol.dispose]();
+    signal?.removeEventListener('abort', giveUp);
+  }
 }
 
 function around(gate: Gate): readonly Holder[] {
@@ -316,14 +330,11 @@ export function pathGate(path: string, is: 'absent' | 'present'): Gate {
 }
 
 /** A program ends with 0. */
-export function programGate(
-  command: readonly [string, ...string[]],
-  run: (command: readonly [string, ...string[]]) => Promise<string | null>,
-): Gate {
+export function programGate(command: readonly [string, ...string[]], run: GateAround['ask']): Gate {
   return {
     name: `exec ${command.join(' ')}`,
-    look: async () => {
-      const problem = await run(command);
+    look: async (signal) => {
+      const problem = await run(command, signal);
       return problem === null ? null : { reason: problem, holders: [] };
     },
   };
@@ -348,8 +359,8 @@ export interface GateAround {
   readonly runIds: () => readonly string[];
   /** Pids of its last run. */
   readonly left: () => readonly number[];
-  /** Asks a program, in the service's environment. Null is yes. */
-  readonly ask: (command: readonly [string, ...string[]]) => Promise<string | null>;
+  /** Asks a program, in the service's environment, and ends it with the signal. Null is yes. */
+  readonly ask: (command: readonly [string, ...string[]], signal: AbortSignal) => Promise<string | null>;
   /** What it gets from us is in nobody's way. */
   readonly held?: HeldSockets;
 }
@@ -371,7 +382,7 @@ function plainGate(spec: GateSpec, { lock, isRunning, runIds, left, ask, held }:
   if ('group' in spec) return groupGate(left);
   if ('lock' in spec) {
     const gate = lockGate(lock, runIds);
-    return { ...gate, look: () => (isRunning() ? null : gate.look()) };
+    return { ...gate, look: (signal) => (isRunning() ? null : gate.look(signal)) };
   }
   if ('unix' in spec) return socketGate(spec.unix, held);
   if ('path' in spec) return pathGate(spec.path, spec.is);

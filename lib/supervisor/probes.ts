@@ -29,6 +29,8 @@ export interface ProbeAround {
   /** What a program that asks runs in. */
   readonly env: Readonly<Record<string, string>>;
   readonly cwd?: string | undefined;
+  /** Ends a program that asks, with all of its group. */
+  readonly signal?: AbortSignal;
 }
 
 /** Null when the answer is good, else what is wrong with it. Never rejects, and is over when the time is. */
@@ -132,7 +134,7 @@ async function askHttp(
 
 async function askProgram(
   command: readonly [string, ...string[]],
-  { loop, timeout, env, cwd }: ProbeAround,
+  { loop, timeout, env, cwd, signal: unwanted }: ProbeAround,
 ): Promise<string | null> {
   try {
     const where = cwd === undefined ? {} : { cwd };
@@ -144,6 +146,7 @@ async function askProgram(
       timeout,
       cancelSignal: 'SIGKILL',
       ...where,
+      ...(unwanted === undefined ? {} : { signal: unwanted }),
     });
     if (exitCode === 0) return null;
     return exitCode === null ? `the program was ended by ${signal}` : `the program ended with ${exitCode}`;

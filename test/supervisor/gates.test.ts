@@ -175,12 +175,16 @@ describe('a gate that stays closed', () => {
     expect(report.blocked[0]?.waited).toBeGreaterThanOrEqual(30);
   });
 
-  test('is waited for beyond its time, where that is wanted', async () => {
+  test.each<[string, (open: boolean) => boolean | Promise<boolean>]>([
+    ['at once', (open) => open],
+    ['after a while', (open) => new Promise((answer) => setTimeout(answer, 5, open))],
+  ])('is waited for beyond its time, where that is wanted, and answers %s', async (_, says) => {
     let open = false;
     setTimeout(() => {
       open = true;
     }, 120);
-    const report = await wait([predicateGate('late', () => open)], { within: 10, onTimeout: 'wait' }).passed;
+    const report = await wait([predicateGate('late', () => says(open))], { within: 10, onTimeout: 'wait' })
+      .passed;
     expect(report.waited).toBeGreaterThanOrEqual(110);
   });
 

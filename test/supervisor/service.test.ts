@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { sys } from 'forkbeard';
 import { describe, expect, test } from 'vitest';
 import { PATIENCE } from '../process/support.ts';
-import { alive, eventually, folder, marked, shell, TITLED, titledOf } from './support.ts';
+import { alive, eventually, folder, marked, shell, TITLED, titledOf, within } from './support.ts';
 import { pidOf, Watched } from './watched.ts';
 
 describe('a start', () => {
@@ -467,6 +467,30 @@ describe('a stop', () => {
     await x.it.stop();
     await starting;
     expect(x.states).toEqual(['gated', 'down']);
+  });
+
+  test('while a gate does not answer ends the waiting, and the program that asks with all of its group', async () => {
+    const script = 'sleep 1000 & echo $! $$ > $STATE/new; mv $STATE/new $STATE/asked; wait';
+    let isAsked = false;
+    const hang = () => {
+      isAsked = true;
+      return new Promise<boolean>(() => {});
+    };
+    const x = new Watched('exec sleep 1000', {
+      gates: [{ exec: shell(script) }, { name: 'hangs', check: hang }],
+      gateTimeout: 600_000,
+    });
+    const starting = expect(x.it.start()).rejects.toMatchObject({ code: 'ERR_FORKBEARD_STOPPED' });
+    const asked = join(x.state.path, 'asked');
+    await eventually('the program asks', () => existsSync(asked));
+    expect(isAsked).toBe(true);
+    const asking = readFileSync(asked, 'utf8').trim().split(' ').map(Number);
+    expect(asking.map(alive)).toEqual([true, true]);
+    await within('the stop', x.it.stop());
+    await starting;
+    expect(x.states).toEqual(['gated', 'down']);
+    expect(x.of('gate-blocked')).toEqual([]);
+    await eventually('nobody asks', () => !asking.some(alive));
   });
 
   test('while it starts ends what has started', async () => {
