@@ -26,7 +26,8 @@ import {
   textOrNumber,
   whole,
 } from '../../daemon/kinds.ts';
-import { type Limits, rlimitsOrTexts } from '../../daemon/limits.ts';
+import { rlimitsOrTexts } from '../../daemon/limit-kinds.ts';
+import type { Limits } from '../../daemon/limits.ts';
 import { type ListenTarget, parseListen, socketPath } from '../../daemon/listen.ts';
 import { bytes } from '../../daemon/units.ts';
 import { invalidOption, unknownName } from '../../sys/errors.ts';

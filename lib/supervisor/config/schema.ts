@@ -21,7 +21,7 @@ import {
   textOrNumber,
   variableName,
 } from '../../daemon/kinds.ts';
-import { rlimits } from '../../daemon/limits.ts';
+import { rlimits } from '../../daemon/limit-kinds.ts';
 import { nearest } from '../../sys/errors.ts';
 import { signalNumber } from '../../sys/signals.ts';
 import type { Word } from '../said.ts';
