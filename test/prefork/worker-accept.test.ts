@@ -69,6 +69,18 @@ describe.each(methods)('a worker by %s', (method) => {
     expect((await ask(monitor.url)).body).toBe('hello\n');
   });
 
+  test('counts none of the requests that were sent in a row on a connection that is gone', async () => {
+    const monitor = start('routes.mjs');
+    const { entry } = await monitor.worker(method);
+    const client = await open(monitor.port);
+    const question = (path: string) => `GET ${path} HTTP/1.1\r\nhost: localhost\r\n\r\n`;
+    client.write(question('/slow?ms=60000') + question('/') + question('/'));
+    await until(() => entry.get('inFlight') === 3);
+    client.destroy();
+    await until(() => entry.get('inFlight') === 0);
+    expect(entry.get('requests')).toBe(3);
+  });
+
   test('without descriptors pauses, says so, and goes on when there are some again', async () => {
     const monitor = start('routes.mjs');
     monitor.settings = { rlimits: { nofile: { soft: 64, hard: 64 } } };

@@ -20,6 +20,9 @@ interface Started {
   socket: Socket;
 }
 
+/** A connection, with the response that is its turn: nothing public tells whether requests wait behind one. */
+type Connection = Socket & { _httpMessage?: ServerResponse | null };
+
 interface Ongoing {
   readonly request: IncomingMessage;
   readonly began: number;
@@ -42,6 +45,8 @@ export class Requests {
   readonly #ongoing = new Map<ServerResponse, Ongoing>();
   readonly #streams = new Set<ServerResponse>();
   readonly #onClose: (this: ServerResponse) => void;
+  /** Connections with requests behind one another. */
+  readonly #rows = new WeakSet<Socket>();
   /** Of the clock that all processes share, less this process's own, which is cheaper to read. */
   readonly #clock = monotonic() - performance.now();
   #oldest: ServerResponse | undefined;
@@ -86,8 +91,22 @@ export class Requests {
     const { request, response, server, socket } = message as Started;
     if (server !== this.#server) return;
     this.#enter(request, response);
+    if ((socket as Connection)._httpMessage) this.#watchRow(socket);
     this.#events.onBegin(socket);
   };
+
+  /** When its connection goes, only the response that is its turn is told. */
+  #watchRow(socket: Socket): void {
+    if (this.#rows.has(socket)) return;
+    this.#rows.add(socket);
+    socket.once('close', () => {
+      for (const response of [...this.#ongoing.keys(), ...this.#streams]) {
+        if (response.req.socket !== socket) continue;
+        response.removeListener('close', this.#onClose);
+        this.#end(response);
+      }
+    });
+  }
 
   readonly #beginHttp2 = (request: IncomingMessage, response: ServerResponse): void => {
     this.#enter(request, response);
