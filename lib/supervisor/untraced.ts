@@ -3,7 +3,7 @@
  * put another in its place: found by the mark of their shims, before a starter that comes upon a new lock takes that for
  * leave to start a second one. Asked by adoption.ts. Sends nothing to anybody.
  */
-import { readdirSync, readFileSync, realpathSync, statSync } from 'node:fs';
+import { readdirSync, readFileSync, readlinkSync, realpathSync, statSync } from 'node:fs';
 import { basename, dirname } from 'node:path';
 import { isShortage } from './attempt.ts';
 import { bootId, commandOf, factsOf, initialVariable, type ProcessFacts } from './identity.ts';
@@ -34,7 +34,10 @@ export function findUntraced(state: StateDirectory, service: string): Untraced |
     if (typeof facts === 'string') continue;
     // That one is found where it belongs.
     if (lockHolders(lock)?.includes(pid)) continue;
-    return { shim: pid, record: recordOf(service, pid, facts), parent: facts.parent };
+    const record = recordOf(service, pid, facts);
+    // One that has let go of its lock has nothing left of the service: it only waits for a supervisor that does not read.
+    if (record === null && !hasLock(pid, service)) continue;
+    return { shim: pid, record, parent: facts.parent };
   }
   return null;
 }
@@ -74,6 +77,30 @@ function isShim(pid: number): boolean {
   } catch (error) {
     if (isShortage(error)) throw error;
     return false;
+  }
+}
+
+/** Also when that cannot be said. */
+function hasLock(shim: number, service: string): boolean {
+  try {
+    const folder = `/proc/${shim}/fd`;
+    return readdirSync(folder).some((fd) => {
+      const path = linkOf(`${folder}/${fd}`).replace(/ \(deleted\)$/, '');
+      return basename(path) === `${service}.lock`;
+    });
+  } catch (error) {
+    if (isShortage(error)) throw error;
+    return factsOf(shim) !== 'gone';
+  }
+}
+
+/** Empty when it was closed meanwhile. */
+function linkOf(path: string): string {
+  try {
+    return readlinkSync(path);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return '';
+    throw error;
   }
 }
 

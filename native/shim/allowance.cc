@@ -29,8 +29,9 @@ int64_t Allowance::Take(const char* said, size_t size, int64_t now) {
 void Allowance::Budget::Refill(int64_t elapsed) { left = std::min(left + elapsed * rate, rate * kSecond); }
 
 int64_t Allowance::Budget::Spend(int64_t count) {
+  if (rate == 0) return 0;
   left -= count * kSecond;
-  if (rate == 0 || left > 0) return 0;
+  if (left > 0) return 0;
   return -left / rate + kPortion;
 }
 
