@@ -100,12 +100,16 @@ export class Requests {
     if (this.#rows.has(socket)) return;
     this.#rows.add(socket);
     socket.once('close', () => {
-      for (const response of [...this.#ongoing.keys(), ...this.#streams]) {
+      for (const response of this.#all()) {
         if (response.req.socket !== socket) continue;
         response.removeListener('close', this.#onClose);
         this.#end(response);
       }
     });
+  }
+
+  #all(): ServerResponse[] {
+    return [...this.#ongoing.keys(), ...this.#streams];
   }
 
   readonly #beginHttp2 = (request: IncomingMessage, response: ServerResponse): void => {
@@ -206,7 +210,9 @@ export class Requests {
   disown(): void {
     unsubscribe(STARTED, this.#begin);
     this.#server.removeListener('request', this.#beginHttp2);
-    for (const response of this.#ongoing.keys()) response.removeListener('close', this.#onClose);
+    for (const response of this.#all()) response.removeListener('close', this.#onClose);
+    this.#ongoing.clear();
+    this.#streams.clear();
   }
 }
 
