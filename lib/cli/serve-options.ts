@@ -76,7 +76,7 @@ export function addServeOptions(command: Command): Command {
         option('--group <name>', "their group (the user's own)"),
         option('--umask <octal>', 'their file mode mask'),
         option(
-          '--rlimit <name=soft[:hard]>',
+          '--rlimits <name=soft[:hard]>',
           'a resource limit: nofile=4096, core=0, nofile=1024:unlimited; repeatable',
         ).argParser(collect),
         option('--chdir <path>', 'their folder'),

@@ -19,8 +19,6 @@ import type { Plan } from '../prefork/plan.ts';
 export interface ServeFlags extends Record<string, unknown> {
   config?: string;
   check?: boolean;
-  /** Repeatable; `rlimits` in a file. */
-  rlimit?: string[];
 }
 
 const REDRAW_MS = 1000;
@@ -28,14 +26,10 @@ const REDRAW_MS = 1000;
 /** Gives the exit code. */
 export async function serve(
   application: string | undefined,
-  { config, check, rlimit, ...flags }: ServeFlags,
+  { config, check, ...flags }: ServeFlags,
 ): Promise<number> {
   const { plan, options } = await readPlan(
-    {
-      ...(application === undefined ? {} : { application }),
-      ...(rlimit === undefined ? {} : { rlimits: rlimit }),
-      ...flags,
-    },
+    { ...(application === undefined ? {} : { application }), ...flags },
     config,
   );
   if (check) {
@@ -70,7 +64,7 @@ async function readPlan(flags: object, config: string | undefined): Promise<Read
   const onLine = (option: string) =>
     option === 'application'
       ? option
-      : `--${option === 'rlimits' ? 'rlimit' : option.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
+      : `--${option.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
   const fromLine = checkOptions(flags, { spell: onLine, base: process.cwd() });
   const file = await findConfigFile(config, process.cwd());
   if (file === undefined) return { plan: planOf(fromLine, onLine), options: fromLine };

@@ -320,7 +320,7 @@ describe('a server', { timeout: 60_000 * slow }, () => {
 
   it('gives the application what its options say', async () => {
     writeFileSync(join(folder, 'greeting.env'), 'GREETING=ahoy\nNODE_OPTIONS=--max-old-space-size=333\n');
-    const flags = ['--env-file', 'greeting.env', '--rlimit', 'nofile=300', '--rlimit', 'core=0'];
+    const flags = ['--env-file', 'greeting.env', '--rlimits', 'nofile=300', '--rlimits', 'core=0'];
     const told = join(folder, 'told.mjs');
     writeFileSync(
       told,
