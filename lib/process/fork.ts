@@ -170,7 +170,8 @@ export class Forks implements Phase {
         return this.#bear({ pid, report, pidfd }, checked, BIRTH_IN_SYNC);
       }
       if (pid === -EBUSY && performance.now() < deadline) continue;
-      if (pid === -EBUSY) nativeFork().abandon();
+      // Whatever it fails with: the try before may have left V8's threads asked to rest.
+      nativeFork().abandon();
       throw forkError(pid);
     }
   }

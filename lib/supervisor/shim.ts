@@ -134,6 +134,7 @@ export class Shim {
     const plan = planOf(options, made);
     const [mine, theirs] = sys.socketpair('stream');
     let listener: number | undefined;
+    let shim: Shim | undefined;
     try {
       if (made !== undefined) listener = sys.listen({ path: made }, { backlog: 8 });
       const child = loop.spawn({
@@ -143,7 +144,7 @@ export class Shim {
         group: made === undefined ? 'new' : 'session',
         stdio: shimStdio(options, theirs, listener),
       });
-      const shim = new Shim(loop, mine, events, {
+      shim = new Shim(loop, mine, events, {
         child,
         program: options.command[0],
         cwd: options.settings?.cwd,
@@ -151,7 +152,8 @@ export class Shim {
       shim.#wire.send('P', plan);
       return shim;
     } catch (error) {
-      sys.close(mine);
+      if (shim === undefined) sys.close(mine);
+      else shim.disconnect();
       // Nobody will ever answer there.
       if (made !== undefined) rmSync(made, { force: true });
       throw error;
@@ -178,13 +180,13 @@ export class Shim {
       // Before it is looked at: from here on it is whom we have looked at, or nobody.
       if (peer.pid > 0) pidfd = nativeChild().open(peer.pid);
       if (!isShim(peer)) throw stateError('STRANGER', `${path} is no shim's`);
+      const pin = pidfd < 0 ? null : { pid: peer.pid, pidfd };
+      return new Shim(loop, fd, events, { child: null, program: '', cwd: undefined, pin });
     } catch (error) {
       if (pidfd >= 0) nativeChild().close(pidfd);
       sys.close(fd);
       throw error;
     }
-    const pin = pidfd < 0 ? null : { pid: sys.peerCredentials(fd).pid, pidfd };
-    return new Shim(loop, fd, events, { child: null, program: '', cwd: undefined, pin });
   }
 
   private constructor(

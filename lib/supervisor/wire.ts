@@ -33,13 +33,18 @@ export class Wire {
   #open = true;
   #isFirst = true;
 
-  /** Takes over `fd`. */
+  /** Takes over `fd`, unless it throws. */
   constructor(loop: Loop, fd: number, handlers: WireHandlers) {
     this.#loop = loop;
     this.#fd = fd;
     this.#handlers = handlers;
     closeWithThread(fd, true);
-    this.#reader = loop.watchIo(fd, { onReadReady: () => this.#receive() });
+    try {
+      this.#reader = loop.watchIo(fd, { onReadReady: () => this.#receive() });
+    } catch (error) {
+      closeWithThread(fd, false);
+      throw error;
+    }
   }
 
   get open(): boolean {

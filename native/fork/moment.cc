@@ -55,7 +55,8 @@ void ForkMoment::Turn() {
     napi_close_handle_scope(env, scope);
     return;
   }
-  if (outcome.pid == -EBUSY) forks_->hooks->abandon();
+  // Whatever it fails with: the try before may have left V8's threads asked to rest.
+  if (outcome.pid < 0) forks_->hooks->abandon();
   bool child = outcome.pid == 0;
   Stop();
   Tell(std::move(outcome));

@@ -163,7 +163,7 @@ void Shim::OnTime() {
   const int64_t now = Now();
   if (held_until_ >= 0 && now >= held_until_) {
     held_until_ = -1;
-    calm_due_ = now + kCalm;
+    if (is_flooding_) calm_due_ = now + kCalm;
   }
   if (calm_due_ >= 0 && now >= calm_due_) {
     calm_due_ = -1;
@@ -245,7 +245,8 @@ void Shim::OnOutput(Relay* relay, bool is_last) {
 
 // It says more than it may. Told at the beginning and at the end, not each time.
 void Shim::HoldUp(int64_t ms) {
-  if (ms == 0) return;
+  // What it says on its way out is heard: one that waits in a write(2) hears no signal.
+  if (ms == 0 || step_due_ >= 0) return;
   held_until_ = Now() + ms;
   calm_due_ = -1;
   if (!is_flooding_) {
@@ -488,6 +489,7 @@ void Shim::Abandoned() {
 
 void Shim::Begin(std::vector<Step> steps) {
   if (tree_.pid() == 0 || steps.empty()) return;
+  if (held_until_ >= 0) held_until_ = Now();
   steps_ = std::move(steps);
   step_ = 0;
   step_due_ = 0;
