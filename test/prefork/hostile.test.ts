@@ -219,7 +219,8 @@ describe.each(methods)('a monitor, with %s', (method) => {
     expect((await server.hello()).generation).toBe(1);
     await server.ask('scale', 1);
     await poolIsBack(server, 1);
-    await until(() => descriptors(server.pid) <= before);
+    // One that each attempt lost would be dozens.
+    await until(() => descriptors(server.pid) < before + 8);
     server.kill('SIGTERM');
     expect(await server.exited).toEqual([0, null]);
     // Dozens of processes are started, by spawn each loads the application.
