@@ -56,7 +56,7 @@ export default defineConfig({
     pool: 'forks',
     isolate: true,
     // Most of their time goes by waiting.
-    maxWorkers: availableParallelism(),
+    maxWorkers: availableParallelism() + 1,
     retry: 0,
     // Only a hang is to be cut off: how long a busy machine takes says nothing.
     testTimeout: 60_000 * slow,
